@@ -1,0 +1,61 @@
+# Two commands: `make run` and `make test`. Everything is installed into this folder, but for the Debian packages
+# that some tests need, which `make test` names before it installs them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --quiet --disable-pip-version-check
+SOURCES := router actors tests benchmarks
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format bench clean
+
+help:
+	@echo "make run     serve on http://127.0.0.1:8000 (ARGS='--port 9000' for more)"
+	@echo "make test    install what the tests need, and run them all"
+	@echo "make check   lint and type-check"
+	@echo "make bench   measure, beside a program that does the same writes and nothing else"
+
+run: $(VENV)/.serve
+	@$(BIN)/neurograph-router serve $(ARGS)
+
+test: $(VENV)/.develop tests/e2e/node_modules/.installed
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --fail-under=95
+	$(BIN)/coverage report --fail-under=100 --include='router/connection.py,router/subscriptions.py,router/hub.py,router/rest/*'
+
+check: $(VENV)/.develop
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/flake8 $(SOURCES)
+	$(BIN)/mypy
+
+format: $(VENV)/.develop
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+bench: $(VENV)/.serve
+	$(BIN)/python -m benchmarks all
+
+clean:
+	rm -rf $(VENV) tests/e2e/node_modules benchmarks/bin .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.serve: $(BIN)/python pyproject.toml constraints.txt
+	@echo "installing into $(VENV)"
+	@$(PIP) install --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.develop: $(VENV)/.serve
+	@echo "installing test and check tools into $(VENV)"
+	@$(PIP) install --constraint constraints.txt --editable '.[test,check]'
+	@touch $@
+
+tests/e2e/node_modules/.installed: tests/e2e/package.json tests/e2e/package-lock.json
+	@echo "installing wscat into tests/e2e/node_modules"
+	@npm ci --prefix tests/e2e --silent --no-audit --no-fund
+	@touch $@

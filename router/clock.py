@@ -1,0 +1,34 @@
+"""Wall-clock time as the wire has it: UTC, RFC 3339 with `Z`, milliseconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+class Clock:
+    """Gives the time as text, formatting each second once.
+
+    The mutable state is the last second formatted; one task's sync calls change it.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self._now = now
+        self._second = -1
+        self._prefix = ""
+
+    def unix_ms(self) -> int:
+        """Milliseconds since 1970."""
+        return int(self._now() * 1000)
+
+    def unix_s(self) -> float:
+        """Seconds since 1970."""
+        return self._now()
+
+    def timestamp(self, unix_ms: int | None = None) -> str:
+        """A time as RFC 3339 text; now, where none is given."""
+        seconds, millis = divmod(self.unix_ms() if unix_ms is None else unix_ms, 1000)
+        if seconds != self._second:
+            self._second = seconds
+            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+        return f"{self._prefix}.{millis:03d}Z"

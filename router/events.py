@@ -1,0 +1,150 @@
+"""Channels, the shape of their data, and event types.
+
+`data` passes through as the bytes that the publisher sent: the structs here only check it. Every field is
+optional; one that is there must have its type and range; fields that are not listed pass unchanged.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+_Byte = Annotated[int, Meta(ge=0, le=255)]
+_Unit = Annotated[float, Meta(ge=0, le=1)]
+_Count = Annotated[int, Meta(ge=0)]
+_Amount = Annotated[float, Meta(ge=0)]
+
+
+class MetricsData(Struct):
+    """How the server and its process are doing."""
+
+    cpu_percent: _Amount | UnsetType = UNSET
+    host_cpu_percent: Annotated[float, Meta(ge=0, le=100)] | UnsetType = UNSET
+    memory_mb: _Amount | UnsetType = UNSET
+    events_per_sec: _Amount | UnsetType = UNSET
+    deliveries_per_sec: _Amount | UnsetType = UNSET
+    total_connections: _Count | UnsetType = UNSET
+    total_channels: _Count | UnsetType = UNSET
+    total_subscriptions: _Count | UnsetType = UNSET
+    buffered_events: _Count | UnsetType = UNSET
+    total_tokens: _Count | UnsetType | None = UNSET
+
+
+class SignalData(Struct):
+    """A signal that the system has taken in."""
+
+    event_id: str | UnsetType = UNSET
+    event_type: str | UnsetType = UNSET
+    is_novel: bool | UnsetType = UNSET
+    priority: _Byte | UnsetType = UNSET
+    resonance_score: _Unit | UnsetType | None = UNSET
+    neighbors_count: _Count | UnsetType = UNSET
+
+
+class ActionData(Struct):
+    """An action that was executed, or failed."""
+
+    action_id: str | UnsetType = UNSET
+    action_type: str | UnsetType = UNSET
+    status: str | UnsetType = UNSET
+    result: Raw | UnsetType = UNSET
+    execution_time_ms: _Amount | UnsetType | None = UNSET
+    error: str | UnsetType | None = UNSET
+
+
+class LogData(Struct):
+    """A log record."""
+
+    level: str | UnsetType = UNSET
+    message: str | UnsetType = UNSET
+    service: str | UnsetType = UNSET
+    correlation_id: str | UnsetType | None = UNSET
+
+
+class StatusData(Struct):
+    """What the system is doing as a whole."""
+
+    status: str | UnsetType = UNSET
+    uptime_seconds: _Amount | UnsetType = UNSET
+    version: str | UnsetType = UNSET
+
+
+class ConnectionData(Struct):
+    """A client that came, left, or changed what it listens to."""
+
+    client_id: str | UnsetType = UNSET
+    user_id: str | UnsetType | None = UNSET
+    total_connections: _Count | UnsetType = UNSET
+    channels: list[str] | UnsetType = UNSET
+    reason: str | UnsetType | None = UNSET
+    code: int | UnsetType | None = UNSET
+
+
+class ChannelSpec:
+    """What is known of a channel before its first event.
+
+    Attributes:
+        name: 1 to 64 characters of `a–z 0–9 . _ -`.
+        description: One sentence for people.
+        check: Decodes `data` by the channel's struct, for the error it raises.
+    """
+
+    __slots__ = ("check", "data_type", "description", "name")
+
+    def __init__(self, name: str, description: str, data_type: type[Struct]) -> None:
+        self.name = name
+        self.description = description
+        self.data_type = data_type
+        self.check = msgspec.json.Decoder(data_type).decode
+
+
+CHANNELS: Mapping[str, ChannelSpec] = MappingProxyType(
+    {
+        spec.name: spec
+        for spec in (
+            ChannelSpec("metrics", "System metrics: CPU, memory, events per second", MetricsData),
+            ChannelSpec("signals", "Signals as the system takes them in", SignalData),
+            ChannelSpec("actions", "Actions executed, and those that failed", ActionData),
+            ChannelSpec("logs", "Log records", LogData),
+            ChannelSpec("status", "Changes of the system's state", StatusData),
+            ChannelSpec("connections", "Clients coming, going and subscribing", ConnectionData),
+        )
+    }
+)
+
+#: Channels nobody subscribes to: events to one client or user, and to all.
+PERSONAL = "personal"
+GLOBAL = "global"
+
+
+class EventTypeError(ValueError):
+    """An event type that is empty, too long, or has a character that is not allowed."""
+
+    def __init__(self, event_type: str) -> None:
+        shown = event_type if len(event_type) <= 32 else event_type[:32] + "…"
+        super().__init__(f"event_type must be 1 to 128 characters of A-Z a-z 0-9 . _ - : (got {shown!r})")
+
+
+class _EventTypeJson(dict[str, bytes]):
+    """Event types that were seen to be valid, each with the bytes that an event has from it to its data."""
+
+    MAX_ENTRIES = 4096
+
+    def __missing__(self, event_type: str) -> bytes:
+        if not _EVENT_TYPE(event_type):
+            raise EventTypeError(event_type)
+        if len(self) >= self.MAX_ENTRIES:
+            self.clear()
+        piece = self[event_type] = b'%b","data":' % event_type.encode()
+        return piece
+
+
+_EVENT_TYPE = re.compile(r"[A-Za-z0-9._:-]{1,128}").fullmatch
+
+#: `EVENT_TYPE_JSON[event_type]` checks an event type and gives its part of the event, at the price of a look-up.
+EVENT_TYPE_JSON = _EventTypeJson()

@@ -1,0 +1,312 @@
+"""The outbound lane: the socket's only writer.
+
+The router, the connection's writer task and the WebSocket library all write through it, and it alone holds the
+state that makes this safe:
+
+- `_inflight`: what was taken for writing and is not wholly out. It may begin amid a frame, so it is finished
+  before anything else is written, whoever writes next.
+- `_lock`: held by whoever awaits the socket; a second waiter would get `trio.BusyResourceError`.
+- `closing`: a close frame is on its way. No event follows it; what waits stays in the outbox.
+
+Where nothing waits, nobody awaits the socket and it takes bytes at once, `offer` writes directly, in the caller's
+sync step, without waking the writer.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from router.errors import CloseCode
+from router.frames import is_close
+from router.outbox import Batch, Outbox, Piece, Queue, Slice
+
+#: Takes what the socket has room for, 0 where it has none; raises OSError where the connection is over.
+TryWrite = Callable[[bytes | memoryview], int]
+
+#: What is taken from the outbox at a time: a reply waits behind this many bytes at most.
+CHUNK_BYTES = 256 * 1024
+#: Pieces shorter than this are joined for one write.
+_JOIN_BELOW_BYTES = 16 * 1024
+_JOINED_BYTES = 64 * 1024
+
+
+def socket_writer(stream: trio.SocketStream) -> TryWrite:
+    """A `TryWrite` for a plain socket.
+
+    The descriptor is asked for at every write: a stored one belongs to the next client after a close.
+    """
+    socket = stream.socket
+
+    def try_write(buffer: bytes | memoryview) -> int:
+        try:
+            return os.write(socket.fileno(), buffer)
+        except BlockingIOError:
+            return 0
+
+    return try_write
+
+
+class OutboundLane:
+    """Writes replies and events to one connection.
+
+    The mutable state is named in the module's docstring, plus the control queue and `ended`. The sync functions
+    may be called by any task; `write_waiting` is for the writer task alone.
+    """
+
+    def __init__(
+        self,
+        stream: trio.abc.SendStream,
+        *,
+        wake: Callable[[], None],
+        try_write: TryWrite | None = None,
+        wait_writable: Callable[[], Awaitable[None]] | None = None,
+        max_control_messages: int = 1000,
+        max_control_bytes: int = 1 << 20,
+    ) -> None:
+        """Make a lane over `stream`.
+
+        Args:
+            stream: Written by its `send_all` where there is no `try_write`, as with TLS.
+            wake: Tells the writer's task that something waits, or that the connection is over.
+            try_write: Writes without waiting.
+            wait_writable: Waits until `try_write` may take something.
+            max_control_messages: Replies that may wait.
+            max_control_bytes: Bytes of replies that may wait.
+        """
+        self._stream = stream
+        self._wake = wake
+        self._try_write = try_write
+        self._wait_writable = wait_writable
+        self._max_control_messages = max_control_messages
+        self._max_control_bytes = max_control_bytes
+        self._lock = trio.Lock()
+        self._inflight: deque[Piece] = deque()
+        self._control: deque[bytes] = deque()
+        self._control_bytes = 0
+        self._outbox: Outbox | None = None
+        self._last: bytes | None = None
+        self._writing: trio.CancelScope | None = None
+        self._woken = False
+        #: A close frame is on its way, or the peer's has come.
+        self.closing = False
+        #: It has come so far that it follows what is in flight.
+        self.close_sent = False
+        #: The connection is over: nothing can be written any more.
+        self.ended = False
+        #: What `finish` was given has been taken for writing.
+        self.said_last = False
+        #: Why the connection is to be closed: code and reason.
+        self.close_request: tuple[CloseCode, str] | None = None
+
+    # Sync: put in
+
+    def attach(self, outbox: Outbox) -> None:
+        """Begin to write a session's events."""
+        self._outbox = outbox
+        if outbox:
+            self.wake()
+
+    def release(self) -> None:
+        """End writing the session's events; what was not handed whole to the socket goes back to its outbox.
+
+        Only a close frame can follow. A frame that is partly out stays to be finished before it.
+        """
+        pieces = list(self._inflight)
+        self._inflight.clear()
+        if pieces and (rest := pieces[0].rest_of_frame()):
+            self._inflight.append(Piece(rest))
+        if self._outbox is not None:
+            self._outbox.give_back(pieces)
+            self._outbox = None
+        self._control.clear()
+        self._control_bytes = 0
+        self._last = None
+        self.closing = True
+        if self._try_write is None and self._lock.locked():
+            self.end()  # how much of it is out cannot be known
+
+    def offer(self, queue: Queue, batch: Batch) -> None:
+        """Write a batch at once where that is possible, else queue it. Never raises for the connection's end."""
+        outbox = self._outbox
+        assert outbox is not None, "a lane takes events only between attach and release"
+        if (
+            self._try_write is None
+            or self._inflight
+            or outbox
+            or self._control
+            or self.closing
+            or self.ended
+            or self._last is not None
+            or self._lock.locked()
+        ):
+            outbox.put(queue, batch)
+            self.wake()
+            return
+        sent = self._write_now(batch.buffer)
+        if sent != len(batch.buffer):
+            self._inflight.append(Piece(batch.buffer, queue, Slice(batch, 0, len(batch)), sent))
+            self.wake()
+
+    def send_control(self, frame: bytes) -> None:
+        """Write a reply, at once where that is possible; it may overtake events but no earlier reply."""
+        if self.closing or self.ended:
+            return
+        if self._try_write is None or self._inflight or self._control or self._lock.locked():
+            self._queue_control(frame)
+            return
+        sent = self._write_now(frame)
+        if sent != len(frame):
+            self._inflight.append(Piece(frame, sent=sent))
+            self.wake()
+
+    def finish(self, frame: bytes) -> None:
+        """Write `frame` once all else is out, and nothing after it but a close frame."""
+        self._last = frame
+        self.wake()
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing waits any more."""
+        return not (self._inflight or self._control or self._outbox or self._last)
+
+    def wake(self) -> None:
+        """Make the writer's task look at this lane, once however often it is called."""
+        if not self._woken:
+            self._woken = True
+            self._wake()
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Ask the connection's task to close; the first reason given holds."""
+        if self.close_request is None:
+            self.close_request = (code, reason)
+        self.closing = True
+        if self._writing is not None:
+            self._writing.cancel()
+        self.wake()
+
+    def _queue_control(self, frame: bytes) -> None:
+        if (
+            len(self._control) >= self._max_control_messages
+            or self._control_bytes + len(frame) > self._max_control_bytes
+        ):
+            self.close(CloseCode.CONTROL_OVERFLOW, "the client does not read its replies")
+            return
+        self._control.append(frame)
+        self._control_bytes += len(frame)
+        self.wake()
+
+    def _write_now(self, buffer: bytes | memoryview) -> int:
+        assert self._try_write is not None
+        try:
+            return self._try_write(buffer)
+        except OSError:
+            self.end()
+            return 0
+
+    def end(self) -> None:
+        """The connection is over: nothing can be written any more."""
+        self.ended = True
+        self.wake()
+
+    # Async: write out
+
+    async def write_waiting(self) -> None:
+        """Write until nothing waits, the connection is over, or `close` is called.
+
+        Cancellation: safe over a plain socket; over a stream with `send_all` alone the connection is over.
+        """
+        self._woken = False
+        with trio.CancelScope() as self._writing:
+            while not (self.closing or self.ended) and not self.finished:
+                async with self._lock:
+                    self._fill()
+                    await self._write_inflight()
+        self._writing = None
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """The WebSocket library's way out: `data`, a pong or close frame, follows what is in flight.
+
+        Raises:
+            trio.BrokenResourceError: The connection is over.
+
+        Cancellation: as `write_waiting`.
+        """
+        async with self._lock:
+            if self.close_sent:
+                raise trio.BrokenResourceError("nothing follows a close frame")
+            if is_close(data):
+                self.closing = self.close_sent = True
+                self._take_control()
+                self.wake()
+            self._inflight.append(Piece(bytes(data)))
+            await self._write_inflight()
+        if self.ended:
+            raise trio.BrokenResourceError
+
+    def _fill(self) -> None:
+        """Take the next chunk: replies first, then events, and the last word when all else is out."""
+        if self._inflight:
+            return
+        self._take_control()
+        if self._outbox:
+            self._inflight.extend(self._outbox.take(CHUNK_BYTES))
+        elif self._last is not None and not self._inflight:
+            self._inflight.append(Piece(self._last))
+            self._last = None
+            self.closing = self.said_last = True
+
+    def _take_control(self) -> None:
+        self._inflight.extend(Piece(frame) for frame in self._control)
+        self._control.clear()
+        self._control_bytes = 0
+
+    async def _write_inflight(self) -> None:
+        """Write all that is in flight; the lock is held."""
+        while self._inflight and not self.ended:
+            buffer = self._front()
+            if self._try_write is None or self._wait_writable is None:
+                sent = await self._send_or_end(buffer)
+            else:
+                sent = self._write_now(buffer)
+                if not sent and not self.ended:
+                    await self._wait_writable()
+            self._advance(sent)
+
+    async def _send_or_end(self, buffer: bytes | memoryview) -> int:
+        sent = 0
+        try:
+            await self._stream.send_all(buffer)
+            sent = len(buffer)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        finally:
+            if not sent:  # half a frame may be out: nothing can follow it
+                self.end()
+        return sent
+
+    def _front(self) -> bytes | memoryview:
+        first = self._inflight[0]
+        rest = memoryview(first.buffer)[first.sent :]
+        if len(self._inflight) == 1 or len(rest) >= _JOIN_BELOW_BYTES:
+            return rest
+        joined, size = [], 0
+        for piece in self._inflight:
+            joined.append(memoryview(piece.buffer)[piece.sent :])
+            size += len(joined[-1])
+            if size >= _JOINED_BYTES:
+                break
+        return b"".join(joined)
+
+    def _advance(self, sent: int) -> None:
+        while sent and self._inflight:
+            piece = self._inflight[0]
+            left = len(piece.buffer) - piece.sent
+            if sent < left:
+                piece.sent += sent
+                return
+            self._inflight.popleft()
+            sent -= left

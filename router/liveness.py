@@ -1,0 +1,88 @@
+"""The watch over all connections: heartbeats, silence, unfinished messages, expiring tokens.
+
+One task looks at every connection once a second. A task, or a cancel scope, for each would cost more than all
+else that a connection has.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from actors import ActorRef, Mailbox, MailboxFull
+from router.clock import Clock
+from router.config import Config
+from router.connection import Connection, Services
+from router.errors import CloseCode
+from router.frames import PING_FRAME
+from router.letters import Message
+from router.protocol import reply
+
+LOOK_EVERY_S = 1.0
+#: A token's end is announced this long ahead, or at half its life where that is shorter.
+EXPIRY_NOTICE_S = 60.0
+_CONNECTIONS_BETWEEN_YIELDS = 64
+
+
+class Liveness:
+    """The actor that watches. It has no state: what it looks at belongs to the connections."""
+
+    def __init__(self, services: Services) -> None:
+        self._config: Config = services.state.config
+        self._clock: Clock = services.state.clock
+        self._connections = services.connections
+        self._router: ActorRef[Message] = services.router
+
+    async def run(self, mailbox: Mailbox[None], *, task_status: trio.TaskStatus[None]) -> None:
+        """Look once a second, until the mailbox ends."""
+        task_status.started()
+        look_at = trio.current_time()
+        while True:
+            look_at = max(look_at + LOOK_EVERY_S, trio.current_time())
+            with trio.move_on_at(look_at):
+                async for _ in mailbox:
+                    pass
+                return
+            await self._look()
+
+    async def _look(self) -> None:
+        try:
+            self._router.tell("tick")
+        except MailboxFull:
+            pass  # it is busy; the next look will do
+        heartbeat = reply("ping", timestamp=self._clock.timestamp())
+        for index, connection in enumerate(tuple(self._connections)):
+            self._look_at(connection, heartbeat)
+            if index % _CONNECTIONS_BETWEEN_YIELDS == _CONNECTIONS_BETWEEN_YIELDS - 1:
+                await trio.lowlevel.checkpoint()
+
+    def _look_at(self, connection: Connection, heartbeat: bytes) -> None:
+        lane, config, now = connection.lane, self._config, trio.current_time()
+        if lane.ended or connection.session is None:
+            return
+        if now - lane.heard_at > config.silence_s:
+            lane.close(CloseCode.HEARTBEAT_MISSED, f"nothing heard for {config.silence_s:g} s")
+        elif lane.begun_at is not None and now - lane.begun_at > config.message_s:
+            lane.close(CloseCode.POLICY_VIOLATION, f"message not whole within {config.message_s:g} s")
+        else:
+            self._look_at_token(connection)
+            if now >= connection.heartbeat_at:
+                connection.heartbeat_at = now + config.heartbeat_s
+                lane.send_control(heartbeat if connection.text_heartbeat else PING_FRAME)
+
+    def _look_at_token(self, connection: Connection) -> None:
+        identity = connection.identity
+        if identity is None or identity.expires_at is None:
+            return
+        left = identity.expires_at - self._clock.unix_s()
+        if left <= 0:
+            connection.lane.close(CloseCode.TOKEN_EXPIRED, "the token has expired")
+        elif not connection.expiry_announced and left <= _notice(identity.expires_at, identity.issued_at):
+            connection.expiry_announced = True
+            expires_at = self._clock.timestamp(int(identity.expires_at * 1000))
+            connection.lane.send_control(reply("token_expiring", expires_at=expires_at))
+
+
+def _notice(expires_at: float, issued_at: float | None) -> float:
+    if issued_at is None:
+        return EXPIRY_NOTICE_S
+    return min(EXPIRY_NOTICE_S, (expires_at - issued_at) / 2)

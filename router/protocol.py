@@ -1,0 +1,244 @@
+"""The wire contract as code: what clients send, what the server says; no I/O.
+
+`decode` turns one text message into a struct, or into a `Refusal` that says what is wrong with it and carries the
+`id` to answer to, also where the rest of the message is invalid.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from router.errors import ErrorCode
+from router.frames import text_frame
+
+PROTOCOL_VERSION: Final = 1
+MAX_BATCH_EVENTS: Final = 1000
+
+MessageId = Annotated[int, Meta(ge=-(2**53), le=2**53)] | Annotated[str, Meta(max_length=64)]
+Id = MessageId | UnsetType
+
+
+class Subscribe(Struct, tag="subscribe"):
+    """Ask for the events of channels."""
+
+    channels: Annotated[list[str], Meta(min_length=1)]
+    id: Id = UNSET
+
+
+class Unsubscribe(Struct, tag="unsubscribe"):
+    """Ask for them no more."""
+
+    channels: Annotated[list[str], Meta(min_length=1)]
+    id: Id = UNSET
+
+
+class Ping(Struct, tag="ping"):
+    """Ask for a `pong`."""
+
+    id: Id = UNSET
+
+
+class Pong(Struct, tag="pong"):
+    """Answer to the server's `ping`."""
+
+    id: Id = UNSET
+
+
+class GetSubscriptions(Struct, tag="get_subscriptions"):
+    """Ask what this session is subscribed to."""
+
+    id: Id = UNSET
+
+
+class GetReconnectionToken(Struct, tag="get_reconnection_token"):
+    """Ask for a fresh token; earlier ones stop working."""
+
+    id: Id = UNSET
+
+
+class Authenticate(Struct, tag="authenticate"):
+    """Sign in, or renew the sign-in."""
+
+    token: str
+    id: Id = UNSET
+
+
+class EventIn(Struct):
+    """One event of a batch."""
+
+    event_type: str
+    data: Raw = Raw(b"{}")
+
+
+class Publish(Struct, tag="publish"):
+    """Publish one event (`event_type`, `data`), or several at once (`events`)."""
+
+    channel: str
+    event_type: str | UnsetType = UNSET
+    data: Raw = Raw(b"{}")
+    events: Annotated[list[EventIn], Meta(min_length=1, max_length=MAX_BATCH_EVENTS)] | UnsetType = UNSET
+    id: Id = UNSET
+
+
+ClientMessage = Subscribe | Unsubscribe | Ping | Pong | GetSubscriptions | GetReconnectionToken | Authenticate | Publish
+
+#: The messages by their `type`, as rate limits name them.
+MESSAGE_TYPES: Final = {
+    str(kind.__struct_config__.tag): kind
+    for kind in (
+        Subscribe, Unsubscribe, Ping, Pong, GetSubscriptions, GetReconnectionToken, Authenticate, Publish,
+    )
+}  # fmt: skip
+
+
+class Refusal(Exception):
+    """A message that is not done; becomes an `error` for whoever sent it."""
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        id: Id = UNSET,  # noqa: A002 - the wire's name
+        retry_after: float | None = None,
+        index: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.id = id
+        self.retry_after = retry_after
+        self.index = index
+
+    def frame(self) -> bytes:
+        """The `error` message, framed."""
+        fields: dict[str, Any] = {"code": self.code, "message": self.message}
+        if self.retry_after is not None:
+            fields["retry_after"] = round(self.retry_after, 3)
+        if self.index is not None:
+            fields["index"] = self.index
+        return reply("error", self.id, **fields)
+
+
+class _Envelope(Struct):
+    """The least of a message: enough to tell what is wrong with the rest."""
+
+    type: Raw | UnsetType = UNSET
+    id: Raw | UnsetType = UNSET
+
+
+_decode_message = msgspec.json.Decoder(ClientMessage).decode
+_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+_decode_raw = msgspec.json.Decoder(Raw).decode
+_decode_id = msgspec.json.Decoder(MessageId).decode
+_decode_any = msgspec.json.Decoder().decode
+encode = msgspec.json.Encoder().encode
+
+#: What msgspec raises for bytes that are no JSON; deep nesting ends in a RecursionError.
+_BROKEN_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def decode(payload: bytes) -> ClientMessage:
+    """Decode one client message; `payload` is valid UTF-8, as the lane sees to.
+
+    Raises:
+        Refusal: It is no JSON, no object, of no known type, or a field is wrong.
+    """
+    try:
+        message: ClientMessage = _decode_message(payload)
+    except msgspec.ValidationError as error:
+        raise _explain(payload, error) from None
+    except _BROKEN_JSON:
+        raise Refusal(ErrorCode.INVALID_JSON, "Invalid JSON format") from None
+    return message
+
+
+def _explain(payload: bytes, error: msgspec.ValidationError) -> Refusal:
+    """Say what is wrong with a message that is JSON but does not fit."""
+    try:
+        _decode_raw(payload)  # msgspec stops at the first wrong field: what follows may not even be JSON
+        envelope = _decode_envelope(payload)
+    except msgspec.ValidationError:
+        return Refusal(ErrorCode.INVALID_MESSAGE, "a message must be a JSON object")
+    except _BROKEN_JSON:
+        return Refusal(ErrorCode.INVALID_JSON, "Invalid JSON format")
+    identity: Id = UNSET
+    if envelope.id is not UNSET:
+        try:
+            identity = _decode_id(envelope.id)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return Refusal(
+                ErrorCode.INVALID_MESSAGE, "id must be a string of up to 64 characters or an integer within ±2^53"
+            )
+    try:
+        kind = UNSET if envelope.type is UNSET else _decode_any(envelope.type)
+    except (*_BROKEN_JSON, ValueError):
+        kind = None
+    if not isinstance(kind, str):
+        return Refusal(ErrorCode.INVALID_MESSAGE, "type must be a string", id=identity)
+    if kind not in MESSAGE_TYPES:
+        known = ", ".join(sorted(MESSAGE_TYPES))
+        return Refusal(ErrorCode.UNKNOWN_TYPE, f"Unknown message type: {kind[:64]} (known: {known})", id=identity)
+    return Refusal(ErrorCode.INVALID_MESSAGE, field_error(error), id=identity, index=_index(error))
+
+
+_PATH = re.compile(r"(?P<what>.*) - at `\$\.?(?P<path>.*)`", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(\w+)`")
+_INDEX = re.compile(r" - at `\$\.events\[(\d+)\]")
+
+
+def field_error(error: msgspec.ValidationError, prefix: str = "") -> str:
+    """What msgspec found, as a sentence that begins with the field's path.
+
+    Args:
+        error: What was raised.
+        prefix: The path of the value that was decoded, for example `data`.
+    """
+    text = str(error)
+    missing = _MISSING.match(text)
+    located = _PATH.fullmatch(text)
+    path = located["path"] if located else ""
+    if missing:
+        path = f"{path}.{missing[1]}" if path else missing[1]
+        if path == "channels":
+            return "channels must be an array"
+        return f"{_join(prefix, path)} is missing"
+    if path == "channels" and text.startswith("Expected `array`, got"):
+        return "channels must be an array"
+    what = located["what"] if located else text
+    return f"{_join(prefix, path)}: {what[:1].lower()}{what[1:]}"
+
+
+def _join(prefix: str, path: str) -> str:
+    return f"{prefix}.{path}" if prefix and path else prefix or path
+
+
+def _index(error: msgspec.ValidationError) -> int | None:
+    found = _INDEX.search(str(error))
+    return int(found[1]) if found else None
+
+
+def reply(kind: str, id: Id = UNSET, **fields: object) -> bytes:  # noqa: A002 - the wire's name
+    """A server message, framed; `id` stands in it where the client's message had one."""
+    head: dict[str, object] = {"type": kind} if id is UNSET else {"type": kind, "id": id}
+    return text_frame(encode(head | fields))
+
+
+def denied_fields(denied: Mapping[str, str]) -> dict[str, Any]:
+    """What `subscribed` and `connected` say of channels that were refused: reasons by channel, in the order asked."""
+    if not denied:
+        return {}
+    forbidden = [name for name, reason in denied.items() if reason == ErrorCode.PERMISSION_DENIED]
+    unknown = [name for name, reason in denied.items() if reason == ErrorCode.UNKNOWN_CHANNEL]
+    parts = []
+    if forbidden:
+        parts.append(f"Permission denied for channels: {', '.join(forbidden)}")
+    if unknown:
+        parts.append(f"unknown channels: {', '.join(unknown)}")
+    message = "; ".join(parts)
+    return {"denied": list(denied), "reasons": dict(denied), "message": message[:1].upper() + message[1:]}

@@ -1,0 +1,213 @@
+"""Sessions: what the server keeps of a client, and keeps for a while when its connection is gone; no I/O.
+
+A session is an identity, its subscriptions and an outbox. The marks from which a resumed session goes on are not
+stored: an event is either in the outbox or was handed whole to the socket.
+"""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Iterable, Iterator
+
+from router.auth import Identity
+from router.config import Config
+from router.errors import GapReason
+from router.lanes import Lane
+from router.outbox import Batch, Outbox, Queue
+from router.permissions import Grants
+from router.subscriptions import Outlet, Subscription
+
+
+class Session:
+    """One client's session. The mutable state is changed by the router alone.
+
+    Attributes:
+        client_id: Stays the same over reconnections.
+        identity: Who it is, by its last valid token.
+        grants: What it may do.
+        subscriptions: By channel.
+        outbox: What waits for it.
+        lane: Its connection; None while it is detached.
+        token: The reconnection token in force.
+        previous_token: The one before, until the first message of a resumed connection shows that `connected`
+            has arrived.
+        connected_at: Unix seconds.
+        detached_at: On Trio's clock.
+    """
+
+    __slots__ = (
+        "client_id", "connected_at", "detached_at", "ended", "grants", "identity", "lane", "outbox",
+        "previous_token", "queues", "subscriptions", "token",
+    )  # fmt: skip
+
+    def __init__(self, identity: Identity, grants: Grants, outbox: Outbox, connected_at: float) -> None:
+        self.client_id = str(uuid.uuid4())
+        self.identity = identity
+        self.grants = grants
+        self.subscriptions: dict[str, Subscription] = {}
+        self.outbox = outbox
+        self.lane: Lane | None = None
+        self.token = new_token()
+        self.previous_token: str | None = None
+        self.connected_at = connected_at
+        self.detached_at: float | None = None
+        #: Forgotten: nothing may be entered for it any more.
+        self.ended = False
+        #: For events that nobody subscribes to: `personal` and `global`.
+        self.queues: dict[str, Queue] = {}
+
+    @property
+    def outlet(self) -> Outlet:
+        """Where its events go now."""
+        return self if self.lane is None else self.lane
+
+    def offer(self, queue: Queue, batch: Batch) -> None:
+        """Collect a batch while there is no connection."""
+        self.outbox.put(queue, batch)
+
+    def queue(self, channel: str) -> Queue:
+        """The queue of `personal` or `global`."""
+        if channel not in self.queues:
+            self.queues[channel] = Queue(channel)
+        return self.queues[channel]
+
+
+def new_token() -> str:
+    """A reconnection token: 32 random bytes, as text that fits a URL."""
+    return secrets.token_urlsafe(32)
+
+
+class Sessions:
+    """All sessions, and the rules of their lives. The router alone changes it.
+
+    The mutable state is the indices by client, user and token, and the detached sessions, oldest first.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._by_client: dict[str, Session] = {}
+        self._by_token: dict[str, Session] = {}
+        self._by_user: dict[str, dict[str, Session]] = {}
+        self._detached: dict[str, Session] = {}
+        #: Detached sessions given up because there were too many.
+        self.evicted = 0
+        #: Events that ended sessions had lost, or never got.
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._by_client)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(self._by_client.values())
+
+    @property
+    def connected(self) -> int:
+        """How many have a connection."""
+        return len(self._by_client) - len(self._detached)
+
+    def open(self, identity: Identity, grants: Grants, now: float) -> Session:
+        """Make a session; `now` in Unix seconds."""
+        outbox = Outbox(self._config.outbox_events, self._config.outbox_bytes)
+        session = Session(identity, grants, outbox, now)
+        self._by_client[session.client_id] = session
+        self._by_token[session.token] = session
+        self._index_user(session)
+        return session
+
+    def by_client(self, client_id: str) -> Session | None:
+        """The session of a client."""
+        return self._by_client.get(client_id)
+
+    def by_user(self, user_id: str) -> Iterable[Session]:
+        """The sessions of a user."""
+        return tuple(self._by_user.get(user_id, {}).values())
+
+    def by_token(self, token: str) -> Session | None:
+        """The session that a reconnection token resumes."""
+        return self._by_token.get(token)
+
+    def sign_in(self, session: Session, identity: Identity, grants: Grants) -> None:
+        """Replace who the session is and what it may do."""
+        self._unindex_user(session)
+        session.identity, session.grants = identity, grants
+        self._index_user(session)
+
+    def attach(self, session: Session, lane: Lane) -> None:
+        """Give a session its connection: what has waited is written, what comes goes there."""
+        session.lane, session.detached_at = lane, None
+        self._detached.pop(session.client_id, None)
+        session.outbox.limit(self._config.outbox_events, self._config.outbox_bytes, GapReason.SLOW_CONSUMER)
+        self._route(session)
+        lane.attach(session.outbox)
+
+    def detach(self, session: Session, now: float) -> Session | None:
+        """Take a session's connection away; it goes on collecting.
+
+        Returns:
+            The oldest detached session, where there are now too many: to be ended.
+        """
+        assert session.lane is not None
+        session.lane.release()
+        session.lane, session.detached_at = None, now
+        session.outbox.limit(self._config.detached_events, self._config.outbox_bytes, GapReason.BUFFER_OVERFLOW)
+        self._route(session)
+        self._detached[session.client_id] = session
+        if len(self._detached) <= self._config.max_detached_sessions:
+            return None
+        self.evicted += 1
+        return next(iter(self._detached.values()))
+
+    def end(self, session: Session) -> None:
+        """Forget a session."""
+        session.ended = True
+        self.dropped += session.outbox.dropped + session.outbox.events
+        if session.lane is not None:
+            session.lane.release()
+            session.lane = None
+        self._by_client.pop(session.client_id, None)
+        self._detached.pop(session.client_id, None)
+        self._unindex_user(session)
+        for token in (session.token, session.previous_token):
+            if token is not None:
+                self._by_token.pop(token, None)
+
+    def expired(self, now: float) -> list[Session]:
+        """Detached sessions whose time is over; `now` on Trio's clock."""
+        over: list[Session] = []
+        for session in self._detached.values():
+            if session.detached_at is not None and now - session.detached_at < self._config.session_ttl_s:
+                break
+            over.append(session)
+        return over
+
+    def renew_token(self, session: Session, *, keep_previous: bool = False) -> None:
+        """Give a new reconnection token; the one before stops working, at once or at `confirm_token`."""
+        self.confirm_token(session)
+        if keep_previous:
+            session.previous_token = session.token
+        else:
+            del self._by_token[session.token]
+        session.token = new_token()
+        self._by_token[session.token] = session
+
+    def confirm_token(self, session: Session) -> None:
+        """The client has the token in force: the one before stops working."""
+        if session.previous_token is not None:
+            del self._by_token[session.previous_token]
+            session.previous_token = None
+
+    def _route(self, session: Session) -> None:
+        for subscription in session.subscriptions.values():
+            subscription.outlet = session.outlet
+
+    def _index_user(self, session: Session) -> None:
+        if session.identity.user_id is not None:
+            self._by_user.setdefault(session.identity.user_id, {})[session.client_id] = session
+
+    def _unindex_user(self, session: Session) -> None:
+        user_id = session.identity.user_id
+        if user_id is not None and user_id in self._by_user:
+            self._by_user[user_id].pop(session.client_id, None)
+            if not self._by_user[user_id]:
+                del self._by_user[user_id]
