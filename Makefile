@@ -29,7 +29,7 @@ test: $(VENV)/.develop tests/e2e/node_modules/.installed
 check: $(VENV)/.develop
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
-	$(BIN)/flake8 $(SOURCES)
+	$(BIN)/flake8-async --enable=ASYNC1,ASYNC2,ASYNC3 --disable=ASYNC114
 	$(BIN)/mypy
 
 format: $(VENV)/.develop

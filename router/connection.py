@@ -17,9 +17,10 @@ from actors import ActorError, ActorGoneError, ActorRef, Mailbox, MailboxFull
 from router.attachment import anonymous, grants_of
 from router.auth import Authenticator, Identity, InvalidTokenError
 from router.errors import CloseCode, ErrorCode
+from router.frames import Binary
 from router.handshake import Handshake
 from router.intake import Intake
-from router.lanes import Binary, Lane, WebSocket
+from router.lanes import Lane, WebSocket
 from router.letters import Attach, Attached, Depart, Item, Letter, Message, Refused, SignIn
 from router.permissions import Grants
 from router.protocol import Authenticate, Refusal, decode
@@ -206,19 +207,15 @@ class Connection:
         """All whole messages of one read: judge each, hand them to the router as one letter."""
         assert self._session is not None
         items: list[Item] = []
-        judge = self._intake.judge
-        for payload in messages:
-            if isinstance(payload, Binary):
+        left = iter(messages)
+        while (stopped_at := self._intake.judge_all(left, self._grants, items)) is not None:
+            if isinstance(stopped_at, Binary):
                 self._lane.close(CloseCode.UNSUPPORTED_DATA, "binary messages are not taken")
                 break
             try:
-                item = judge(decode(payload), self._grants, len(payload))
-                if isinstance(item, Authenticate):
-                    item = await self._authenticate(item)
+                items.append(await self._authenticate(stopped_at))
             except Refusal as refusal:
-                item = refusal.frame()
-            if item is not None:
-                items.append(item)
+                items.append(refusal.frame())
         if self._intake.too_many(len(messages)):
             self._lane.close(CloseCode.TOO_MANY_MESSAGES, "too many messages")
         try:

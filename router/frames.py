@@ -15,13 +15,23 @@ MASKED = 0x80
 #: A control frame's payload is at most this long (section 5.5).
 MAX_CONTROL_BYTES = 125
 
-_SHORT_HEADERS = tuple(bytes((FIN | TEXT, length)) for length in range(126))
+#: The headers of the usual lengths, made once.
+_HEADERS = (
+    *(b"\x81%c" % length for length in range(126)),
+    *(b"\x81\x7e%c%c" % (length >> 8, length & 0xFF) for length in range(126, 2048)),
+)
+
+
+class Binary(bytes):
+    """The payload of a binary message, where that of a text message is plain `bytes`, valid UTF-8."""
+
+    __slots__ = ()
 
 
 def text_header(length: int) -> bytes:
     """The header of an unfragmented, unmasked text frame with a payload of `length` bytes."""
-    if length < 126:
-        return _SHORT_HEADERS[length]
+    if length < len(_HEADERS):
+        return _HEADERS[length]
     if length < 65536:
         return b"\x81\x7e%c%c" % (length >> 8, length & 0xFF)
     return b"\x81\x7f" + length.to_bytes(8, "big")

@@ -15,15 +15,14 @@ import trio
 
 from actors import Mailbox
 from router.attachment import attach, end_session, sign_in
-from router.engine.memory import MAX_BATCH_BYTES, Stream
+from router.engine.memory import FULL_BATCH_BYTES, Stream
 from router.errors import ErrorCode
 from router.frames import text_frame
-from router.letters import Attach, Depart, Drain, Emit, Letter, Message, SendTo, SignIn, SubscribeTo
+from router.letters import Attach, Depart, Drain, Emit, Events, Letter, Message, SendTo, SignIn, SubscribeTo
 from router.outbox import Batch
 from router.protocol import (
     GetReconnectionToken,
     GetSubscriptions,
-    Publish,
     Refusal,
     Unsubscribe,
     denied_fields,
@@ -92,7 +91,7 @@ class Hub:
             case Letter():
                 await self._work(message, hand)
             case Emit():
-                self._append(message.channel, message.event_type, message.data)
+                self._append(message)
             case SendTo():
                 self._send_to(message)
             case Attach():
@@ -116,9 +115,9 @@ class Hub:
             self._state.sessions.confirm_token(letter.session)
         for index, item in enumerate(letter.items):
             hand.index = index
-            if isinstance(item, Publish):
+            if isinstance(item, Events):
                 stream = self._publish(letter, item)
-                if stream.pending_bytes >= MAX_BATCH_BYTES:
+                if stream.pending_bytes >= FULL_BATCH_BYTES:
                     await self._fan_out(stream)
             elif isinstance(item, bytes):
                 letter.lane.send_control(item)
@@ -126,16 +125,11 @@ class Hub:
                 await self._flush()
                 self._change(letter, item)
 
-    def _publish(self, letter: Letter, item: Publish) -> Stream:
+    def _publish(self, letter: Letter, item: Events) -> Stream:
         stream = self._stamped(item.channel)
         first = stream.seq + 1
-        if item.events is msgspec.UNSET:
-            assert item.event_type is not msgspec.UNSET
-            stream.append(item.event_type, item.data)
-        else:
-            for event in item.events:
-                stream.append(event.event_type, event.data)
-        self._state.counters.events += stream.seq - first + 1
+        stream.append(item.events)
+        self._state.counters.events += len(item.events)
         if item.id is not msgspec.UNSET:
             letter.lane.send_control(
                 reply(
@@ -258,10 +252,10 @@ class Hub:
             "user_id": session.identity.user_id,
             "total_connections": self._state.sessions.connected,
         }
-        self._append("connections", event_type, encode(data | fields))
+        self._append(Emit("connections", event_type, encode(data | fields)))
 
-    def _append(self, channel: str, event_type: str, data: bytes) -> None:
-        self._stamped(channel).append(event_type, data)
+    def _append(self, event: Emit) -> None:
+        self._stamped(event.channel).append((event,))
         self._state.counters.events += 1
 
     def _stamped(self, channel: str) -> Stream:

@@ -5,16 +5,18 @@ What the connection can answer alone (`ping`, every refusal) is rendered here an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn, assert_never
 
 import msgspec
+from msgspec import UNSET, Raw
 
 from router.clock import Clock
 from router.config import Config
 from router.errors import ErrorCode
 from router.events import CHANNELS, EVENT_TYPE_JSON, EventTypeError
-from router.letters import Item, SubscribeTo
+from router.frames import Binary
+from router.letters import Events, Item, SubscribeTo
 from router.limits import Bucket, Rate
 from router.permissions import Grants
 from router.protocol import (
@@ -29,11 +31,14 @@ from router.protocol import (
     Refusal,
     Subscribe,
     Unsubscribe,
+    decode,
     field_error,
     reply,
 )
 
 _MESSAGES_WINDOW_S = 10
+#: Events join a run up to this many bytes of their messages, so that a batch stays small enough to be counted.
+_RUN_BYTES = 64 * 1024
 
 
 class Intake:
@@ -47,21 +52,61 @@ class Intake:
         self._monotonic = monotonic
         self._buckets: dict[object, Bucket] | None = None
 
-    def judge(self, message: ClientMessage, grants: Grants, size: int) -> Item | Authenticate | None:
-        """What is to be done about a message: an item of the letter, or an `authenticate` that passed its rate.
+    def judge_all(self, payloads: Iterator[bytes], grants: Grants, items: list[Item]) -> Authenticate | Binary | None:
+        """Judge messages in order and append what is to be done about them to `items`.
 
         Args:
-            message: As decoded.
-            grants: What its sender may do.
-            size: Its length in bytes.
+            payloads: Whole messages; read on from where the last call stopped.
+            grants: What their sender may do.
+            items: Gets the letter's items, refusals rendered among them.
 
-        Raises:
-            Refusal: It is refused.
+        Returns:
+            A message at which judging stopped: an `authenticate` that passed its rate, or a binary message; None:
+            all are judged.
         """
+        # What the last item is, as long as events may join it: single ones for its channel, up to `room` bytes.
+        run: list[Publish | EventIn] = []
+        channel, room = "", 0
+        check: Callable[[Raw], object] = CHANNELS["metrics"].check
+        for payload in payloads:
+            try:
+                if isinstance(payload, Binary):
+                    return payload
+                message = decode(payload)
+                if not isinstance(message, Publish):
+                    room = 0
+                    item = self._judge_other(message, grants)
+                    if isinstance(item, Authenticate):
+                        return item
+                    if item is not None:
+                        items.append(item)
+                elif (
+                    message.channel == channel
+                    and len(payload) <= room
+                    and message.events is UNSET
+                    and message.id is UNSET
+                    and message.event_type in EVENT_TYPE_JSON
+                ):
+                    _check_data(message, 0, message.data, check)
+                    run.append(message)
+                    room -= len(payload)
+                else:
+                    events = self._check_publish(message, grants, len(payload))
+                    run, channel, check = list(events), message.channel, CHANNELS[message.channel].check
+                    room = self._room_for_run if message.id is UNSET else 0
+                    items.append(Events(channel, run, message.id))
+            except Refusal as refusal:
+                room = 0
+                items.append(refusal.frame())
+        return None
+
+    @property
+    def _room_for_run(self) -> int:
+        """Events may join a run where nothing is to be counted, and where none can be too large."""
+        return 0 if self._config.rate_publish is not None else min(_RUN_BYTES, self._config.max_event_bytes)
+
+    def _judge_other(self, message: ClientMessage, grants: Grants) -> Item | Authenticate | None:
         match message:
-            case Publish():
-                self._check_publish(message, grants, size)
-                return message
             case Pong():
                 return None
             case Ping():
@@ -72,11 +117,17 @@ class Intake:
                 return _subscribe_to(message, grants)
             case Unsubscribe():
                 self._take(message, self._config.rate_unsubscribe)
+                return message
             case GetSubscriptions():
                 self._take(message, self._config.rate_get_subscriptions)
+                return message
             case GetReconnectionToken() | Authenticate():
                 self._take(message, self._config.rate_other)
-        return message
+                return message
+            case Publish():  # pragma: no cover - judged by the caller
+                raise AssertionError
+            case _:
+                assert_never(message)
 
     def too_many(self, messages: int) -> bool:
         """Count messages of any kind; whether there were more than the configuration bears for 10 s."""
@@ -99,7 +150,7 @@ class Intake:
             self._buckets[kind] = Bucket(rate, self._monotonic())
         return self._buckets[kind]
 
-    def _check_publish(self, message: Publish, grants: Grants, size: int) -> None:
+    def _check_publish(self, message: Publish, grants: Grants, size: int) -> Sequence[Publish | EventIn]:
         """The order of the checks is part of the contract: shape, channel, permission, rate, schema, size."""
         events = _events(message)
         for index, event in enumerate(events):
@@ -117,8 +168,9 @@ class Intake:
         if size > self._config.max_event_bytes:
             for index, event in enumerate(events):
                 self._check_size(message, index, event.data)
+        return events
 
-    def _check_size(self, message: Publish, index: int, data: msgspec.Raw) -> None:
+    def _check_size(self, message: Publish, index: int, data: Raw) -> None:
         size, limit = len(bytes(data)), self._config.max_event_bytes
         if size > limit:
             text = f"{_path(message, index, 'data')} has {size} bytes, the limit is {limit}"
@@ -127,26 +179,25 @@ class Intake:
 
 def _events(message: Publish) -> Sequence[Publish | EventIn]:
     """The events of a publish: it is one itself, or holds several."""
-    if message.events is msgspec.UNSET:
-        if message.event_type is msgspec.UNSET:
+    if message.events is UNSET:
+        if message.event_type is UNSET:
             raise Refusal(ErrorCode.INVALID_MESSAGE, "event_type is missing", id=message.id)
         return (message,)
-    if message.event_type is not msgspec.UNSET:
+    if message.event_type is not UNSET:
         text = "events: a publish has either events or event_type and data"
         raise Refusal(ErrorCode.INVALID_MESSAGE, text, id=message.id)
     return message.events
 
 
-def _check_data(message: Publish, index: int, data: msgspec.Raw, check: Callable[[msgspec.Raw], object]) -> None:
+def _check_data(message: Publish, index: int, data: Raw, check: Callable[[Raw], object]) -> None:
     try:
         check(data)
-    except msgspec.ValidationError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         path = _path(message, index, "data")
-        text = field_error(error, path)
+        text = f"{path} cannot be decoded"
+        if isinstance(error, msgspec.ValidationError):
+            text = field_error(error, path)
         raise _invalid(message, index, "data", text) from None
-    except (msgspec.DecodeError, RecursionError):
-        path = _path(message, index, "data")
-        raise _invalid(message, index, "data", f"{path} cannot be decoded") from None
 
 
 def _subscribe_to(message: Subscribe, grants: Grants) -> SubscribeTo:
@@ -182,8 +233,8 @@ def _invalid(message: Publish, index: int, field: str, text: str) -> Refusal:
 
 
 def _path(message: Publish, index: int, field: str) -> str:
-    return field if message.events is msgspec.UNSET else f"events[{index}].{field}"
+    return field if message.events is UNSET else f"events[{index}].{field}"
 
 
 def _index(message: Publish, index: int) -> int | None:
-    return None if message.events is msgspec.UNSET else index
+    return None if message.events is UNSET else index

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import UNSET
+
 from actors import Call, Reply
 from router.auth import Identity
 from router.errors import CloseCode
 from router.lanes import Lane
 from router.permissions import Grants
-from router.protocol import GetReconnectionToken, GetSubscriptions, Id, Publish, Unsubscribe
+from router.protocol import EventIn, GetReconnectionToken, GetSubscriptions, Id, Publish, Unsubscribe
 from router.sessions import Session
 
 
@@ -33,8 +35,17 @@ class SignIn:
     id: Id
 
 
+@dataclass(slots=True, frozen=True)
+class Events:
+    """Events to publish on one channel, all judged: one `publish`, or a run of them that nobody wants answered."""
+
+    channel: str
+    events: list[Publish | EventIn]
+    id: Id = UNSET
+
+
 #: One thing to do, or (as bytes) a reply that the connection could render alone, at its place in the order.
-Item = bytes | Publish | SubscribeTo | Unsubscribe | GetSubscriptions | GetReconnectionToken | SignIn
+Item = bytes | Events | SubscribeTo | Unsubscribe | GetSubscriptions | GetReconnectionToken | SignIn
 
 
 @dataclass(slots=True, frozen=True)

@@ -157,7 +157,8 @@ class Outbox:
     __slots__ = ("_ready", "dropped", "events", "max_bytes", "max_events", "reason", "size")
 
     def __init__(self, max_events: int, max_bytes: int, reason: GapReason = GapReason.SLOW_CONSUMER) -> None:
-        self._ready: deque[Queue] = deque()  # queues with entries, in the order of their turns
+        # Queues with entries, in the order of their turns. Few at a time: an empty deque would weigh ten such lists.
+        self._ready: list[Queue] = []
         self.events = 0
         self.size = 0
         #: Events lost to the bound, over the session's life.
@@ -190,7 +191,7 @@ class Outbox:
         pieces: list[Piece] = []
         taken = 0
         while self._ready and taken < max_bytes:
-            queue = self._ready.popleft()
+            queue = self._ready.pop(0)
             entry = queue.entries.popleft()
             if isinstance(entry, Gap):
                 pieces.append(Piece(entry.frame(), queue, entry))

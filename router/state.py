@@ -18,6 +18,7 @@ from router.errors import GapReason
 from router.events import CHANNELS
 from router.letters import Depart, Message
 from router.outbox import Gap
+from router.permissions import grants
 from router.sessions import Session, Sessions
 from router.subscriptions import Subscription, Subscriptions
 
@@ -59,6 +60,8 @@ class RouterState:
 
     def __post_init__(self) -> None:
         self.sessions = Sessions(self.config)
+        roles = self.config.roles
+        self.grants_by_role = {role: grants(role, None, None, self.streams, roles) for role in roles}
 
     def is_sound(self) -> bool:
         """Whether the parts of the state agree with one another."""

@@ -8,14 +8,32 @@ with its neighbours into a batch that all its readers share.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
+from typing import Protocol
+
+from msgspec import Raw, UnsetType
 
 from router.clock import Clock
 from router.events import EVENT_TYPE_JSON, ChannelSpec
 from router.frames import text_header
 from router.outbox import Batch
 
-#: A batch holds no more than this, so that "how many are out" is soon known after a partial write.
-MAX_BATCH_BYTES = 256 * 1024
+#: A stream with so much to fan out is not given more first.
+FULL_BATCH_BYTES = 128 * 1024
+
+
+class EventLike(Protocol):
+    """An event as it was published."""
+
+    @property
+    def event_type(self) -> str | UnsetType:
+        """A valid one."""
+        ...
+
+    @property
+    def data(self) -> bytes | Raw:
+        """A JSON object in valid UTF-8."""
+        ...
 
 
 class Stream:
@@ -50,20 +68,22 @@ class Stream:
                 clock.timestamp(unix_ms).encode(),
             )
 
-    def append(self, event_type: str, data: bytes) -> None:
-        """Add one event.
-
-        Args:
-            event_type: A valid one.
-            data: A JSON object, valid UTF-8.
-        """
-        seq = self.seq + 1
-        body = b'%b%b%b,"seq":%d}' % (self._head, EVENT_TYPE_JSON[event_type], data, seq)
-        header = text_header(len(body))
-        end = self.pending_bytes + len(header) + len(body)
-        self._frames += (header, body)
-        self._ends.append(end)
-        self.pending_bytes = end
+    def append(self, events: Iterable[EventLike]) -> None:
+        """Add events: valid event types, and data that are JSON objects in valid UTF-8."""
+        head, seq, size = self._head, self.seq, self.pending_bytes
+        frames: list[bytes] = []
+        ends: list[int] = []
+        for event in events:
+            seq += 1
+            body = b'%b%b%b,"seq":%d}' % (head, EVENT_TYPE_JSON[event.event_type], event.data, seq)  # type: ignore[index]
+            header = text_header(len(body))
+            size += len(header) + len(body)
+            frames.append(header)
+            frames.append(body)
+            ends.append(size)
+        self._frames += frames
+        self._ends += ends
+        self.pending_bytes = size
         self.seq = seq
 
     def flush(self, epoch: str) -> Batch | None:

@@ -4,7 +4,6 @@
 the stream that the WebSocket library is given in place of the socket, and `websocket` is that library.
 """
 
-from router.lanes.inbound import Binary as Binary
 from router.lanes.lane import Lane as Lane
 from router.lanes.outbound import socket_writer as socket_writer
 from router.lanes.websocket import WebSocket as WebSocket

@@ -14,17 +14,11 @@ RFC 6455 asks. The rules that keep the two in step:
 
 from __future__ import annotations
 
-from router.frames import BINARY, CLOSE, FIN, MASKED, MAX_CONTROL_BYTES, TEXT
+from router.frames import BINARY, CLOSE, FIN, MASKED, MAX_CONTROL_BYTES, TEXT, Binary
 from router.lanes.masking import apply_mask
 
 _TEXT_FRAME = FIN | TEXT
 _BINARY_FRAME = FIN | BINARY
-
-
-class Binary(bytes):
-    """The payload of a binary message; a text message is plain `bytes`, valid UTF-8."""
-
-    __slots__ = ()
 
 
 class MessageTooBigError(Exception):

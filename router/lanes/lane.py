@@ -11,10 +11,13 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from router.errors import CloseCode
-from router.lanes.inbound import Binary, Lifter, MessageTooBigError
+from router.frames import Binary
+from router.lanes.inbound import Lifter, MessageTooBigError
 from router.lanes.outbound import OutboundLane, TryWrite
 
 READ_BYTES = 64 * 1024
+#: After a read that was full: more is waiting, and one large read costs less than several.
+FULL_READ_BYTES = 256 * 1024
 
 #: Takes the whole messages of one read, in order. While it waits, nothing is read: that is the back-pressure.
 Deliver = Callable[[list[bytes]], Awaitable[None]]
@@ -28,6 +31,11 @@ class Lane(OutboundLane, trio.abc.Stream):
     The mutable state is the lifter's and the outbound lane's, plus what the liveness watch reads: `heard_at`, when
     bytes came last, and `begun_at`, since when a message is unfinished (seconds on Trio's clock).
     """
+
+    __slots__ = (
+        "_deliver", "_get_message", "_head", "_lifter", "_max_message_bytes", "_opened", "_read_bytes", "_transport",
+        "begun_at", "heard_at", "left", "on_left",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -67,6 +75,7 @@ class Lane(OutboundLane, trio.abc.Stream):
         self._max_message_bytes = max_message_bytes
         self._lifter = Lifter(max_message_bytes)
         self._lifter.feed(head[end:])
+        self._read_bytes = READ_BYTES
         self._opened: trio.Event | None = trio.Event()
         self._deliver: Deliver | None = None
         self._get_message: GetMessage | None = None
@@ -132,11 +141,12 @@ class Lane(OutboundLane, trio.abc.Stream):
     async def _read(self) -> bytes:
         data = b""
         try:
-            data = bytes(await self._transport.receive_some(READ_BYTES))
+            data = bytes(await self._transport.receive_some(self._read_bytes))
         finally:
             if not data:
                 self.end()
         self.heard_at = trio.current_time()
+        self._read_bytes = FULL_READ_BYTES if len(data) >= READ_BYTES else READ_BYTES
         return data
 
     async def _hand_over_passed(self) -> None:

@@ -14,9 +14,9 @@ from http import HTTPStatus
 
 import trio
 
-from router.frames import BINARY, TEXT, frame
+from router.frames import BINARY, TEXT, Binary, frame
 from router.http import parse_head, read_head, refuse
-from router.lanes import Binary, Lane, WebSocket, socket_writer
+from router.lanes import Lane, WebSocket, socket_writer
 
 MAX_MESSAGE_BYTES = 64 << 20
 MAX_HEAD_BYTES = 16 * 1024
