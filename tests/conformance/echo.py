@@ -15,7 +15,7 @@ from http import HTTPStatus
 import trio
 
 from router.frames import BINARY, TEXT, Binary, frame
-from router.http import parse_head, read_head, refuse
+from router.heads import Refused, parse_head, read_head, refuse
 from router.lanes import Lane, WebSocket, socket_writer
 
 MAX_MESSAGE_BYTES = 64 << 20
@@ -79,13 +79,15 @@ async def serve(port: int) -> None:
 async def handle(stream: trio.SocketStream) -> None:
     """Serve one connection; what goes wrong on it is shown and harms no other."""
     try:
-        with trio.fail_after(DEADLINE_S):
-            head = await read_head(stream, MAX_HEAD_BYTES)
-        request = parse_head(head) if head else None
-        if request is None or request.http_version < b"1.1":
-            await refuse(stream, HTTPStatus.BAD_REQUEST, "invalid_message", "a WebSocket needs HTTP/1.1")
+        try:
+            head = await read_head(stream, MAX_HEAD_BYTES, DEADLINE_S)
+            if head and parse_head(head).http_version < b"1.1":
+                raise Refused(HTTPStatus.BAD_REQUEST, "invalid_message", "a WebSocket needs HTTP/1.1")
+        except Refused as refused:
+            await refuse(stream, refused, CLOSE_S)
         else:
-            await Echo(stream, head).run()
+            if head:
+                await Echo(stream, head).run()
     except Exception:
         traceback.print_exc()
 
