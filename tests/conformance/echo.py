@@ -17,8 +17,11 @@ import trio
 from router.frames import BINARY, TEXT, Binary, frame
 from router.heads import Refused, parse_head, read_head, refuse
 from router.lanes import Lane, WebSocket, socket_writer
+from router.outbox import Batch, Outbox, Queue
 
 MAX_MESSAGE_BYTES = 64 << 20
+MAX_WAITING_EVENTS = 1_000_000
+MAX_WAITING_BYTES = 256 << 20
 MAX_HEAD_BYTES = 16 * 1024
 DEADLINE_S = 10
 CLOSE_S = 1
@@ -29,6 +32,8 @@ class Echo:
 
     def __init__(self, stream: trio.SocketStream, head: bytes) -> None:
         self._woken = trio.Event()
+        self._outbox = Outbox(MAX_WAITING_EVENTS, MAX_WAITING_BYTES)
+        self._queue = Queue("echo")
         self._lane = Lane(
             stream,
             head,
@@ -45,6 +50,7 @@ class Echo:
         try:
             async with trio.open_nursery() as nursery:
                 if await ws.open(nursery, max_message_bytes=MAX_MESSAGE_BYTES, within_s=DEADLINE_S):
+                    lane.attach(self._outbox)
                     ws.read(self._echo)
                     await self._wait_for_end()
                     await ws.close(CLOSE_S)
@@ -62,11 +68,9 @@ class Echo:
 
     async def _echo(self, messages: list[bytes]) -> None:
         for message in messages:
-            opcode = BINARY if isinstance(message, Binary) else TEXT
-            try:
-                await self._lane.send_all(frame(opcode, message))
-            except trio.BrokenResourceError:
-                return
+            answer = frame(BINARY if isinstance(message, Binary) else TEXT, message)
+            self._lane.offer(self._queue, Batch(answer, (len(answer),), None, ""))
+        await trio.lowlevel.checkpoint()
 
 
 async def serve(port: int) -> None:
