@@ -14,7 +14,7 @@ class Clock:
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
-        self._second = -1
+        self._second: int | None = None
         self._prefix = ""
 
     def unix_ms(self) -> int:

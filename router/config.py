@@ -7,9 +7,11 @@ Raising a bound costs memory: the worst case of a connection is `outbox_bytes` +
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Annotated
+from ipaddress import ip_address
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -18,10 +20,17 @@ from router.errors import RouterError
 from router.limits import Rate
 from router.permissions import ROLES, RolePermissions
 
-_Positive = Annotated[float, Meta(gt=0)]
-_Count = Annotated[int, Meta(ge=1)]
+_Positive = Annotated[float, Meta(gt=0, le=1e9)]  # of infinity nothing could be reckoned
+_Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+_Port = Annotated[int, Meta(ge=0, le=65535)]
+_Roles = Mapping[str, RolePermissions]
+_LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 
 PREFIX = "NEUROGRAPH_"
+
+#: Settings that no log may show.
+_SECRETS = ("jwt_keys", "jwks")
+_ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://[^/?#@\s]+", re.IGNORECASE).fullmatch
 
 
 class ConfigError(RouterError):
@@ -33,13 +42,11 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     # Where it listens
     host: str = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65535)] = 8000
+    port: _Port = 8000
     #: Bind another address than loopback though no key is configured.
     insecure: bool = False
-    #: Origins that may open a socket or call the API from a browser, besides the server's own.
+    #: Origins that may open a socket or call the API from a browser, besides the server's own: `https://example.com`.
     allowed_origins: tuple[str, ...] = ()
-    #: Addresses whose `X-Forwarded-For` is believed.
-    trusted_proxies: tuple[str, ...] = ()
 
     # Who may come in
     #: HS keys: any of them verifies, the first signs.
@@ -54,7 +61,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     jwt_issuer: str | None = None
     #: Whether a connection may go without a token.
     allow_anonymous: bool = True
-    roles: Mapping[str, RolePermissions] = msgspec.field(default_factory=lambda: dict(ROLES))
+    #: What each role may do. A table given here stands in place of the whole default one.
+    roles: _Roles = msgspec.field(default_factory=lambda: dict(ROLES))
 
     # Limits
     max_connections: _Count = 10_000
@@ -62,6 +70,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sign_in_s: _Positive = 10.0
     max_head_bytes: _Count = 16 * 1024
     max_message_bytes: _Count = 65_536
+    #: The size of one event is that of its `data`, in bytes as they were published.
     max_event_bytes: _Count = 65_536
     max_subscriptions: _Count = 1_000
     outbox_events: _Count = 10_000
@@ -106,7 +115,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     drain_s: _Positive = 10.0
     #: Clients are told to come back spread over this time.
     reconnect_spread_s: _Positive = 5.0
-    log_level: str = "info"
+    log_level: _LogLevel = "info"
 
     @property
     def has_key(self) -> bool:
@@ -118,53 +127,113 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Whether the server runs in development mode: nothing to check tokens with, and nobody outside let in."""
         return not self.has_key and not self.insecure
 
+    def __repr__(self) -> str:
+        """Leave out what must not end up in a log: the keys, and an address that may hold a password."""
+        shown = msgspec.structs.asdict(self)
+        for name in _SECRETS:
+            shown[name] = "<hidden>" if shown[name] else shown[name]
+        return f"Config({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+
+#: How the values of a setting look, by its type.
+_LOOKS: Mapping[Any, str] = {
+    str: "text",
+    str | None: "text",
+    tuple[str, ...]: "a list of texts",
+    bool: "true or false",
+    _Port: "a whole number from 0 to 65535",
+    _Count: "a whole number from 1 to 2147483647",
+    _Positive: "a number above 0, 1e9 at most",
+    _Positive | None: "a number above 0, 1e9 at most",
+    Rate: 'JSON like {"burst": 140, "per_s": 2}',
+    Rate | None: 'JSON like {"burst": 140, "per_s": 2}',
+    _Roles: 'JSON like {"viewer": {"subscribe": ["metrics"], "publish": []}}',
+    _LogLevel: "debug, info, warning, error or critical",
+}
+
 
 def from_environment(environment: Mapping[str, str] = os.environ, **overrides: object) -> Config:
     """Read the configuration.
 
     Args:
-        environment: Variables `NEUROGRAPH_<SETTING>`; a list's items are separated by commas.
+        environment: Variables `NEUROGRAPH_<SETTING>`, of which empty ones count as not set. A list's items are
+            separated by commas; rates and roles are JSON.
         overrides: Settings given otherwise, as by flags; None: not given.
 
     Raises:
-        ConfigError: A variable is unknown or its value cannot be used.
+        ConfigError: A variable is unknown, or a value cannot be used, alone or beside another.
     """
-    fields = {field.name: field for field in msgspec.structs.fields(Config)}
-    values: dict[str, object] = {}
+    kinds = {field.name: field.type for field in msgspec.structs.fields(Config)}
+    values: dict[str, Any] = {}
     for variable, text in environment.items():
-        if not variable.startswith(PREFIX):
-            continue
-        name = variable[len(PREFIX) :].lower()
-        if name not in fields:
-            near = get_close_matches(name, fields, n=1)
-            hint = f"; did you mean {PREFIX}{near[0].upper()}?" if near else ""
-            raise ConfigError(f"{variable}: there is no such setting{hint}")
-        values[name] = _convert(variable, text, fields[name].type)
-    values.update({name: value for name, value in overrides.items() if value is not None})
-    return _checked(msgspec.convert(values, Config))
-
-
-def _convert(variable: str, text: str, kind: object) -> object:
-    try:
-        if kind == tuple[str, ...]:
-            return tuple(item.strip() for item in text.split(",") if item.strip())
-        if text.startswith("{"):
-            return msgspec.json.decode(text, type=kind)
-        return msgspec.convert(text.lower() if kind is bool else text, kind, strict=False)
-    except msgspec.DecodeError as error:
-        raise ConfigError(f"{variable}={text!r}: {error}") from None
-
-
-def _checked(config: Config) -> Config:
-    if not config.has_key and not config.insecure and not is_loopback(config.host):
-        raise ConfigError(
-            f"host {config.host!r} can be reached from outside and no key is configured: "
-            f"set {PREFIX}JWT_KEYS, {PREFIX}JWT_PUBLIC_KEY_FILE or {PREFIX}JWKS, or say --insecure"
-        )
+        if variable.startswith(PREFIX):
+            name = _setting(variable, kinds)
+            if text.strip():
+                values[name] = _convert(variable, text.strip(), kinds[name])
+    for name, value in overrides.items():
+        if value is not None:
+            values[name] = _convert(name, value, kinds[name])
+    config = Config(**values)
+    _check_together(config)
     return config
 
 
+def _setting(variable: str, known: Mapping[str, object]) -> str:
+    name = variable.removeprefix(PREFIX).lower()
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        hint = f"; did you mean {PREFIX}{near[0].upper()}?" if near else ""
+        raise ConfigError(f"{variable}: there is no such setting{hint}")
+    return name
+
+
+def _convert(label: str, value: object, kind: Any) -> object:
+    """Turn text, or a value of a setting's own type, into what `Config` holds."""
+    try:
+        if not isinstance(value, str):
+            return msgspec.convert(value, kind)
+        if kind == tuple[str, ...]:
+            return tuple(item.strip() for item in value.split(",") if item.strip())
+        if kind in (Rate, Rate | None, _Roles):
+            return _from_json(label, value, kind)
+        return msgspec.convert(value.lower() if kind in (bool, _LogLevel) else value, kind, strict=False)
+    except (msgspec.ValidationError, UnicodeError):  # the environment may hold bytes that are no text
+        shown = "<hidden>" if label in _SECRETS else repr(value)
+        raise ConfigError(f"{label}={shown}: must be {_LOOKS[kind]}") from None
+
+
+def _from_json(label: str, text: str, kind: Any) -> object:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise ConfigError(f"{label}={text!r}: must be {_LOOKS[kind]}; {error}") from None
+
+
+def _check_together(config: Config) -> None:
+    keys = f"{PREFIX}JWT_KEYS, {PREFIX}JWT_PUBLIC_KEY_FILE or {PREFIX}JWKS"
+    if config.development and not is_loopback(config.host):
+        raise ConfigError(
+            f"host {config.host!r} can be reached from outside and no key is configured: set {keys}, or say --insecure"
+        )
+    if not config.has_key and not config.allow_anonymous:
+        raise ConfigError(
+            f"{PREFIX}ALLOW_ANONYMOUS=false lets nobody in while no key is configured: set {keys}, or let it be true"
+        )
+    if config.silence_s <= config.heartbeat_s:
+        raise ConfigError(
+            f"{PREFIX}SILENCE_S={config.silence_s:g} must be above {PREFIX}HEARTBEAT_S={config.heartbeat_s:g}: "
+            "clients are heard of once a heartbeat; raise the one or lower the other"
+        )
+    for origin in config.allowed_origins:
+        if not _ORIGIN(origin):
+            raise ConfigError(f"{PREFIX}ALLOWED_ORIGINS: {origin!r} is no origin; write it as https://example.com:8443")
+
+
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address means this machine alone."""
-    host = host.strip("[]").lower()
-    return host in ("localhost", "::1") or host.startswith("127.")
+    """Whether a host name or address, in brackets or without, means this machine alone."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return False

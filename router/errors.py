@@ -50,11 +50,6 @@ class CloseCode(enum.IntEnum):
     TOKEN_REVOKED = 4501
     SESSION_TAKEN_OVER = 4502
 
-    @property
-    def ends_session(self) -> bool:
-        """Whether nobody can come back for the session after this code."""
-        return self == CloseCode.NORMAL or 4500 <= self <= 4999
-
 
 class GapReason(enum.StrEnum):
     """Why events are missing at the place of a `gap`."""

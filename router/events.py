@@ -94,12 +94,11 @@ class ChannelSpec:
         check: Decodes `data` by the channel's struct, for the error it raises.
     """
 
-    __slots__ = ("check", "data_type", "description", "name")
+    __slots__ = ("check", "description", "name")
 
     def __init__(self, name: str, description: str, data_type: type[Struct]) -> None:
         self.name = name
         self.description = description
-        self.data_type = data_type
         self.check = msgspec.json.Decoder(data_type).decode
 
 
@@ -116,10 +115,6 @@ CHANNELS: Mapping[str, ChannelSpec] = MappingProxyType(
         )
     }
 )
-
-#: Channels nobody subscribes to: events to one client or user, and to all.
-PERSONAL = "personal"
-GLOBAL = "global"
 
 
 class EventTypeError(ValueError):

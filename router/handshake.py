@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from msgspec import Struct
 
@@ -16,7 +16,7 @@ class Handshake(Struct, frozen=True):
     """What the client asks for.
 
     Attributes:
-        token: Its JWT, from the first place that has one.
+        token: Its JWT, from the first place that has one: the header `Authorization`, a subprotocol, the query.
         reconnection_token: The session it wants to resume.
         text_heartbeat: Heartbeats as `ping` messages, for scripts that cannot see pings.
         subprotocol: What to select; None: nothing was offered that is known.
@@ -43,7 +43,7 @@ def read(target: str, headers: Iterable[tuple[str, str]], subprotocols: Sequence
     Raises:
         BadHandshake: A token came as a subprotocol and nothing that the server could select beside it.
     """
-    query = parse_qs(urlsplit(target).query)
+    query = parse_qs(target.partition("?")[2])
     bearers = [name[len(_BEARER) :] for name in subprotocols if name.startswith(_BEARER)]
     if bearers and SUBPROTOCOL not in subprotocols:
         raise BadHandshake(f"offer the subprotocol {SUBPROTOCOL} beside bearer.<token>")

@@ -1,12 +1,13 @@
 """Judges a client's messages before they reach the router: shape, channel, permission, rate, schema, size; no I/O.
 
-What the connection can answer alone (`ping`, every refusal) is rendered here and takes its place in the letter.
+What the connection can answer alone (`ping`, every refusal) is rendered here and takes its place in the letter. The
+size of an event is that of its `data`, in bytes as they were published.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn, assert_never
+from typing import assert_never
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -21,7 +22,7 @@ from router.limits import Bucket, Rate
 from router.permissions import Grants
 from router.protocol import (
     Authenticate,
-    ClientMessage,
+    ControlMessage,
     EventIn,
     GetReconnectionToken,
     GetSubscriptions,
@@ -37,6 +38,7 @@ from router.protocol import (
 )
 
 _MESSAGES_WINDOW_S = 10
+_BRACE = ord("{")
 #: Events join a run up to this many bytes of their messages, so that a batch stays small enough to be counted.
 _RUN_BYTES = 64 * 1024
 
@@ -50,7 +52,7 @@ class Intake:
         self._config = config
         self._clock = clock
         self._monotonic = monotonic
-        self._buckets: dict[object, Bucket] | None = None
+        self._buckets: dict[str, Bucket] | None = None
 
     def judge_all(self, payloads: Iterator[bytes], grants: Grants, items: list[Item]) -> Authenticate | Binary | None:
         """Judge messages in order and append what is to be done about them to `items`.
@@ -75,7 +77,7 @@ class Intake:
                 message = decode(payload)
                 if not isinstance(message, Publish):
                     room = 0
-                    item = self._judge_other(message, grants)
+                    item = self._judge_control(message, grants)
                     if isinstance(item, Authenticate):
                         return item
                     if item is not None:
@@ -87,7 +89,10 @@ class Intake:
                     and message.id is UNSET
                     and message.event_type in EVENT_TYPE_JSON
                 ):
-                    _check_data(message, 0, message.data, check)
+                    try:
+                        check(message.data)
+                    except msgspec.ValidationError as error:
+                        raise _refuse_data(message, (message,), 0, error) from None
                     run.append(message)
                     room -= len(payload)
                 else:
@@ -105,27 +110,26 @@ class Intake:
         """Events may join a run where nothing is to be counted, and where none can be too large."""
         return 0 if self._config.rate_publish is not None else min(_RUN_BYTES, self._config.max_event_bytes)
 
-    def _judge_other(self, message: ClientMessage, grants: Grants) -> Item | Authenticate | None:
+    def _judge_control(self, message: ControlMessage, grants: Grants) -> Item | Authenticate | None:
+        config = self._config
         match message:
             case Pong():
                 return None
             case Ping():
-                self._take(message, self._config.rate_ping)
+                self._take(message, "ping", config.rate_ping)
                 return reply("pong", message.id, timestamp=self._clock.timestamp())
             case Subscribe():
-                self._take(message, self._config.rate_subscribe)
+                self._take(message, "subscribe", config.rate_subscribe)
                 return _subscribe_to(message, grants)
             case Unsubscribe():
-                self._take(message, self._config.rate_unsubscribe)
+                self._take(message, "unsubscribe", config.rate_unsubscribe)
                 return message
             case GetSubscriptions():
-                self._take(message, self._config.rate_get_subscriptions)
+                self._take(message, "get_subscriptions", config.rate_get_subscriptions)
                 return message
             case GetReconnectionToken() | Authenticate():
-                self._take(message, self._config.rate_other)
+                self._take(message, "other", config.rate_other)
                 return message
-            case Publish():  # pragma: no cover - judged by the caller
-                raise AssertionError
             case _:
                 assert_never(message)
 
@@ -134,47 +138,58 @@ class Intake:
         per_s = self._config.max_messages_per_s
         if per_s is None:
             return False
-        return self._bucket(Intake, Rate(_MESSAGES_WINDOW_S * per_s, per_s)).take(self._monotonic(), messages) > 0
+        rate = Rate(_MESSAGES_WINDOW_S * per_s, per_s)
+        return self._bucket("all", rate).take(self._monotonic(), messages) > 0
 
-    def _take(self, message: ClientMessage, rate: Rate, amount: int = 1) -> None:
-        kind = None if rate is self._config.rate_other else type(message)  # one bucket for all else
-        wait = self._bucket(kind, rate).take(self._monotonic(), amount)
-        if wait:
-            text = f"too many messages of this kind, try again in {wait:.2f} s"
-            raise Refusal(ErrorCode.RATE_LIMITED, text, id=message.id, retry_after=wait)
+    def _take(self, message: ControlMessage | Publish, bucket: str, rate: Rate, amount: int = 1) -> None:
+        wait_s = self._bucket(bucket, rate).take(self._monotonic(), amount)
+        if wait_s:
+            kind = message.__struct_config__.tag
+            text = f"Too many {kind} messages, try again in {wait_s} s"
+            raise Refusal(ErrorCode.RATE_LIMITED, text, id=message.id, retry_after=wait_s)
 
-    def _bucket(self, kind: object, rate: Rate) -> Bucket:
+    def _bucket(self, name: str, rate: Rate) -> Bucket:
         if self._buckets is None:
             self._buckets = {}
-        if kind not in self._buckets:
-            self._buckets[kind] = Bucket(rate, self._monotonic())
-        return self._buckets[kind]
+        if name not in self._buckets:
+            self._buckets[name] = Bucket(rate, self._monotonic())
+        return self._buckets[name]
 
     def _check_publish(self, message: Publish, grants: Grants, size: int) -> Sequence[Publish | EventIn]:
-        """The order of the checks is part of the contract: shape, channel, permission, rate, schema, size."""
+        """The order of the checks is part of the contract: shape, channel, permission, rate, schema, size.
+
+        That `data` is an object belongs to the shape, but the schema would find it, too: so it is looked at by
+        itself only where the message is refused, or counted.
+        """
         events = _events(message)
         for index, event in enumerate(events):
             try:
                 EVENT_TYPE_JSON[event.event_type]  # type: ignore[index] # never UNSET here
             except EventTypeError as error:
-                raise _invalid(message, index, "event_type", str(error)) from None
+                raise _refuse_event(message, index, str(error)) from None
         if message.channel not in grants.publish:
-            _refuse_channel(message, events)
+            _check_objects(message, events)
+            raise _refuse_channel(message)
         if self._config.rate_publish is not None:
-            self._take(message, self._config.rate_publish, len(events))
+            _check_objects(message, events)
+            self._take(message, "publish", self._config.rate_publish, len(events))
         check = CHANNELS[message.channel].check
         for index, event in enumerate(events):
-            _check_data(message, index, event.data, check)
+            try:
+                check(event.data)
+            except msgspec.ValidationError as error:
+                raise _refuse_data(message, events, index, error) from None
         if size > self._config.max_event_bytes:
-            for index, event in enumerate(events):
-                self._check_size(message, index, event.data)
+            self._check_sizes(message, events)
         return events
 
-    def _check_size(self, message: Publish, index: int, data: Raw) -> None:
-        size, limit = len(bytes(data)), self._config.max_event_bytes
-        if size > limit:
-            text = f"{_path(message, index, 'data')} has {size} bytes, the limit is {limit}"
-            raise Refusal(ErrorCode.PAYLOAD_TOO_LARGE, text, id=message.id, index=_index(message, index))
+    def _check_sizes(self, message: Publish, events: Sequence[Publish | EventIn]) -> None:
+        limit = self._config.max_event_bytes
+        for index, event in enumerate(events):
+            size = len(memoryview(event.data))
+            if size > limit:
+                text = f"data has {size} bytes, the limit is {limit}"
+                raise _refuse_event(message, index, text, ErrorCode.PAYLOAD_TOO_LARGE)
 
 
 def _events(message: Publish) -> Sequence[Publish | EventIn]:
@@ -189,15 +204,33 @@ def _events(message: Publish) -> Sequence[Publish | EventIn]:
     return message.events
 
 
-def _check_data(message: Publish, index: int, data: Raw, check: Callable[[Raw], object]) -> None:
-    try:
-        check(data)
-    except (msgspec.DecodeError, RecursionError) as error:
-        path = _path(message, index, "data")
-        text = f"{path} cannot be decoded"
-        if isinstance(error, msgspec.ValidationError):
-            text = field_error(error, path)
-        raise _invalid(message, index, "data", text) from None
+def _refuse_data(
+    message: Publish, events: Sequence[Publish | EventIn], index: int, error: msgspec.ValidationError
+) -> Refusal:
+    """Refuse data that do not fit the schema, unless those of another event are not even an object."""
+    _check_objects(message, events)
+    return _refuse_event(message, index, field_error(error, "data"))
+
+
+def _check_objects(message: Publish, events: Sequence[Publish | EventIn]) -> None:
+    for index, event in enumerate(events):
+        if memoryview(event.data)[0] != _BRACE:
+            raise _refuse_event(message, index, "data must be an object")
+
+
+def _refuse_channel(message: Publish) -> Refusal:
+    name = message.channel
+    if name in CHANNELS:
+        text = f"Permission denied to publish to channel: {name}"
+        return Refusal(ErrorCode.PERMISSION_DENIED, text, id=message.id)
+    return Refusal(ErrorCode.UNKNOWN_CHANNEL, f"Unknown channel: {name[:64]}", id=message.id)
+
+
+def _refuse_event(message: Publish, index: int, text: str, code: ErrorCode = ErrorCode.INVALID_MESSAGE) -> Refusal:
+    """Refuse a publish for one of its events; of a batch, the text's beginning and `index` say which."""
+    if message.events is UNSET:
+        return Refusal(code, text, id=message.id)
+    return Refusal(code, f"events[{index}].{text}", id=message.id, index=index)
 
 
 def _subscribe_to(message: Subscribe, grants: Grants) -> SubscribeTo:
@@ -211,30 +244,3 @@ def _subscribe_to(message: Subscribe, grants: Grants) -> SubscribeTo:
         else:
             allowed.append(name)
     return SubscribeTo(allowed, denied, message.id)
-
-
-def _refuse_channel(message: Publish, events: Sequence[Publish | EventIn]) -> NoReturn:
-    for index, event in enumerate(events):  # the shape comes first
-        if bytes(event.data)[:1] != b"{":
-            path = _path(message, index, "data")
-            raise _invalid(message, index, "data", f"{path}: expected `object`")
-    name = message.channel
-    if name in CHANNELS:
-        text = f"Permission denied to publish to channel: {name}"
-        raise Refusal(ErrorCode.PERMISSION_DENIED, text, id=message.id)
-    raise Refusal(ErrorCode.UNKNOWN_CHANNEL, f"Unknown channel: {name[:64]}", id=message.id)
-
-
-def _invalid(message: Publish, index: int, field: str, text: str) -> Refusal:
-    """Says which event of a batch is meant, by its index and at the beginning of the text."""
-    if not text.startswith(_path(message, index, field)):
-        text = _path(message, index, "") + text
-    return Refusal(ErrorCode.INVALID_MESSAGE, text, id=message.id, index=_index(message, index))
-
-
-def _path(message: Publish, index: int, field: str) -> str:
-    return field if message.events is UNSET else f"events[{index}].{field}"
-
-
-def _index(message: Publish, index: int) -> int | None:
-    return None if message.events is UNSET else index

@@ -5,14 +5,21 @@ Reference: the token bucket of RFC 2697 section 3, with one colour.
 
 from __future__ import annotations
 
-from msgspec import Struct
+import math
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+#: Floats carry a monotonic clock of some days no finer than this: the wait is told that much longer, so that it is
+#: surely over.
+_CLOCK_GRAIN_S = 1e-6
 
 
-class Rate(Struct, frozen=True):
+class Rate(Struct, frozen=True, forbid_unknown_fields=True):
     """A bucket's size, in messages, and how many it regains a second."""
 
-    burst: float
-    per_s: float
+    burst: Annotated[float, Meta(ge=1)]
+    per_s: Annotated[float, Meta(gt=0)]
 
 
 class Bucket:
@@ -33,7 +40,7 @@ class Bucket:
             amount: How many; more than the bucket holds pass when it is full, and leave it in debt.
 
         Returns:
-            0 if they were there, else the seconds until they would be.
+            0 if they were there, else the seconds until they will be, rounded up to milliseconds.
         """
         rate = self._rate
         self._level = min(rate.burst, self._level + (now - self._when) * rate.per_s)
@@ -42,4 +49,5 @@ class Bucket:
         if self._level >= needed:
             self._level -= amount
             return 0.0
-        return (needed - self._level) / rate.per_s
+        wait_s = (needed - self._level) / rate.per_s + _CLOCK_GRAIN_S
+        return math.ceil(wait_s * 1000) / 1000

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import logging
 import re
-import sys
 from collections.abc import MutableMapping
 from typing import Any, TextIO
 
 import structlog
 
+#: What may stand between a name and its value, or around them: quotes, also escaped ones, and a terminal's colours.
+_AROUND = r"(?:\\*[\"']|\x1b\[[0-9;]*m)*"
 _SECRETS = (
-    (re.compile(r"eyJ[\w-]+\.[\w-]+(\.[\w-]*)?"), "[redacted]"),  # a JWT, wherever it stands
-    (re.compile(r"((?:reconnection_)?token=)[^&\s\"']+", re.IGNORECASE), r"\1[redacted]"),
-    (re.compile(r"(bearer[ .])[\w.~+/=-]{8,}", re.IGNORECASE), r"\1[redacted]"),
+    (re.compile(r"eyJ[\w-]+\.[\w-]+(\.[\w-]*)*"), "[redacted]"),  # a JWT, wherever it stands
+    (re.compile(rf"(token{_AROUND}={_AROUND})[^&\s\"',;)}}\\\x1b]+", re.IGNORECASE), r"\1[redacted]"),
+    (re.compile(r"(token\\*[\"']\s*:\s*\\*[\"'])[^\"'\\]+", re.IGNORECASE), r"\1[redacted]"),
+    (re.compile(r"(bearer(?:[ .]|%20))[\w.~+/=-]{8,}", re.IGNORECASE), r"\1[redacted]"),
 )
 
 
@@ -28,7 +30,7 @@ def redact(text: str) -> str:
     return text
 
 
-def configure(level: str, stream: TextIO = sys.stderr, *more: logging.Handler) -> None:
+def configure(level: str, stream: TextIO, *more: logging.Handler) -> None:
     """Send all logging to `stream` and to `more` handlers.
 
     Args:
@@ -38,7 +40,8 @@ def configure(level: str, stream: TextIO = sys.stderr, *more: logging.Handler) -
     """
     shown = logging.StreamHandler(stream)
     if stream.isatty():
-        shown.setFormatter(_formatter(structlog.dev.ConsoleRenderer()))
+        # Other renderings of an exception, where they are installed, show local variables, keys among them.
+        shown.setFormatter(_formatter(structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)))
     else:
         shown.setFormatter(_formatter(structlog.processors.format_exc_info, structlog.processors.JSONRenderer()))
     for handler in more:
@@ -49,6 +52,7 @@ def configure(level: str, stream: TextIO = sys.stderr, *more: logging.Handler) -
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
             *_FACTS,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],

@@ -7,9 +7,12 @@ is no loopback name gives away a name that was bent to 127.0.0.1 (DNS rebinding)
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+import re
 
 from router.config import Config, is_loopback
+
+_HOST = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(:[0-9]*)?").fullmatch
+_LOCAL_PAGE = re.compile(r"http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?").fullmatch
 
 
 class ForeignRequest(Exception):
@@ -28,29 +31,21 @@ def check(config: Config, *, origin: str | None, host: str | None, scheme: str =
     Raises:
         ForeignRequest: It is not to be served.
     """
-    if config.development and (host is None or not is_loopback(_host_name(host))):
+    if config.development and not _is_loopback_host(host):
         raise ForeignRequest(f"in development mode the Host must be a loopback name, not {host!r}")
-    if origin is None or origin in config.allowed_origins:
-        return
-    if origin != "null":
-        if host is not None and origin.lower() == f"{scheme}://{host}".lower():
-            return
-        if config.development and _is_local_page(origin):
-            return
-    raise ForeignRequest(f"origin {origin!r} is not allowed; list it in allowed_origins")
+    own = None if host is None else f"{scheme}://{host}".lower()
+    if origin is not None and not _is_allowed(config, origin.lower(), own):
+        raise ForeignRequest(f"origin {origin!r} is not allowed; list it in allowed_origins")
 
 
-def _host_name(host: str) -> str:
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
+def _is_loopback_host(host: str | None) -> bool:
+    parts = _HOST(host or "")
+    return parts is not None and is_loopback(parts[1])
 
 
-def _is_local_page(origin: str) -> bool:
-    try:
-        parts = urlsplit(origin)
-        _ = parts.port  # raises where it is no number
-    except ValueError:
-        return False
-    return parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1") and parts.path == ""
+def _is_allowed(config: Config, origin: str, own: str | None) -> bool:
+    return (
+        origin == own
+        or any(origin == allowed.lower() for allowed in config.allowed_origins)
+        or (config.development and _LOCAL_PAGE(origin) is not None)
+    )

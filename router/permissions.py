@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from msgspec import Struct
 
 
-class RolePermissions(Struct, frozen=True):
+class RolePermissions(Struct, frozen=True, forbid_unknown_fields=True):
     """Channel names or patterns with `*`, for one role."""
 
     subscribe: tuple[str, ...] = ()

@@ -85,9 +85,10 @@ class Publish(Struct, tag="publish"):
     id: Id = UNSET
 
 
-ClientMessage = Subscribe | Unsubscribe | Ping | Pong | GetSubscriptions | GetReconnectionToken | Authenticate | Publish
+ControlMessage = Subscribe | Unsubscribe | Ping | Pong | GetSubscriptions | GetReconnectionToken | Authenticate
+ClientMessage = ControlMessage | Publish
 
-#: The messages by their `type`, as rate limits name them.
+#: The messages by their `type`.
 MESSAGE_TYPES: Final = {
     str(kind.__struct_config__.tag): kind
     for kind in (
@@ -119,16 +120,21 @@ class Refusal(Exception):
         """The `error` message, framed."""
         fields: dict[str, Any] = {"code": self.code, "message": self.message}
         if self.retry_after is not None:
-            fields["retry_after"] = round(self.retry_after, 3)
+            fields["retry_after"] = self.retry_after
         if self.index is not None:
             fields["index"] = self.index
         return reply("error", self.id, **fields)
 
 
+def _invalid_json() -> Refusal:
+    """The refusal of a text that is no JSON, or too deep to be read. It never has an `id`."""
+    return Refusal(ErrorCode.INVALID_JSON, "Invalid JSON format")
+
+
 class _Envelope(Struct):
     """The least of a message: enough to tell what is wrong with the rest."""
 
-    type: Raw | UnsetType = UNSET
+    type: Raw = Raw(b"null")
     id: Raw | UnsetType = UNSET
 
 
@@ -136,7 +142,7 @@ _decode_message = msgspec.json.Decoder(ClientMessage).decode
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 _decode_raw = msgspec.json.Decoder(Raw).decode
 _decode_id = msgspec.json.Decoder(MessageId).decode
-_decode_any = msgspec.json.Decoder().decode
+_decode_text = msgspec.json.Decoder(str).decode
 encode = msgspec.json.Encoder().encode
 
 #: What msgspec raises for bytes that are no JSON; deep nesting ends in a RecursionError.
@@ -154,7 +160,7 @@ def decode(payload: bytes) -> ClientMessage:
     except msgspec.ValidationError as error:
         raise _explain(payload, error) from None
     except _BROKEN_JSON:
-        raise Refusal(ErrorCode.INVALID_JSON, "Invalid JSON format") from None
+        raise _invalid_json() from None
     return message
 
 
@@ -166,20 +172,17 @@ def _explain(payload: bytes, error: msgspec.ValidationError) -> Refusal:
     except msgspec.ValidationError:
         return Refusal(ErrorCode.INVALID_MESSAGE, "a message must be a JSON object")
     except _BROKEN_JSON:
-        return Refusal(ErrorCode.INVALID_JSON, "Invalid JSON format")
+        return _invalid_json()
     identity: Id = UNSET
     if envelope.id is not UNSET:
         try:
             identity = _decode_id(envelope.id)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return Refusal(
-                ErrorCode.INVALID_MESSAGE, "id must be a string of up to 64 characters or an integer within ±2^53"
-            )
+        except _BROKEN_JSON:
+            text = "id must be a string of up to 64 characters or an integer within ±2^53"
+            return Refusal(ErrorCode.INVALID_MESSAGE, text)
     try:
-        kind = UNSET if envelope.type is UNSET else _decode_any(envelope.type)
-    except (*_BROKEN_JSON, ValueError):
-        kind = None
-    if not isinstance(kind, str):
+        kind = _decode_text(envelope.type)
+    except _BROKEN_JSON:
         return Refusal(ErrorCode.INVALID_MESSAGE, "type must be a string", id=identity)
     if kind not in MESSAGE_TYPES:
         known = ", ".join(sorted(MESSAGE_TYPES))
@@ -187,9 +190,9 @@ def _explain(payload: bytes, error: msgspec.ValidationError) -> Refusal:
     return Refusal(ErrorCode.INVALID_MESSAGE, field_error(error), id=identity, index=_index(error))
 
 
-_PATH = re.compile(r"(?P<what>.*) - at `\$\.?(?P<path>.*)`", re.DOTALL)
+_LOCATED = re.compile(r"(?P<what>.*) - at `\$\.?(?P<path>.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
-_INDEX = re.compile(r" - at `\$\.events\[(\d+)\]")
+_IN_BATCH = re.compile(r"events\[(\d+)\]")
 
 
 def field_error(error: msgspec.ValidationError, prefix: str = "") -> str:
@@ -199,19 +202,19 @@ def field_error(error: msgspec.ValidationError, prefix: str = "") -> str:
         error: What was raised.
         prefix: The path of the value that was decoded, for example `data`.
     """
-    text = str(error)
-    missing = _MISSING.match(text)
-    located = _PATH.fullmatch(text)
-    path = located["path"] if located else ""
-    if missing:
-        path = f"{path}.{missing[1]}" if path else missing[1]
-        if path == "channels":
-            return "channels must be an array"
-        return f"{_join(prefix, path)} is missing"
-    if path == "channels" and text.startswith("Expected `array`, got"):
+    what, path = _locate(error)
+    if missing := _MISSING.fullmatch(what):
+        what, path = "", _join(path, missing[1])
+    path = _join(prefix, path)
+    if path == "channels" and not what.startswith("Expected `array` of length"):
         return "channels must be an array"
-    what = located["what"] if located else text
-    return f"{_join(prefix, path)}: {what[:1].lower()}{what[1:]}"
+    return f"{path}: {what[:1].lower()}{what[1:]}" if what else f"{path} is missing"
+
+
+def _locate(error: msgspec.ValidationError) -> tuple[str, str]:
+    """What is wrong, and with which field; the path is empty for the value as a whole."""
+    located = _LOCATED.fullmatch(str(error))
+    return (located["what"], located["path"]) if located else (str(error), "")
 
 
 def _join(prefix: str, path: str) -> str:
@@ -219,7 +222,7 @@ def _join(prefix: str, path: str) -> str:
 
 
 def _index(error: msgspec.ValidationError) -> int | None:
-    found = _INDEX.search(str(error))
+    found = _IN_BATCH.match(_locate(error)[1])
     return int(found[1]) if found else None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, KeysView
+from collections.abc import Iterable, KeysView
 from typing import Protocol
 
 from router.outbox import Batch, Queue
@@ -71,7 +71,7 @@ class Subscriptions:
             reader.channel == name for name, group in self._groups.items() for reader in group
         )
 
-    def rebuild(self, subscriptions: Iterator[Subscription]) -> None:
+    def rebuild(self, subscriptions: Iterable[Subscription]) -> None:
         """Enter `subscriptions` and no others."""
         for group in self._groups.values():
             group.clear()

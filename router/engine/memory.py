@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import Protocol
 
 from msgspec import Raw, UnsetType
@@ -39,25 +40,24 @@ class EventLike(Protocol):
 class Stream:
     """One channel's stream: the last position given, and what has been appended and not yet fanned out.
 
-    The mutable state is changed by `stamp`, `append` and `flush`, which the router alone calls; each finishes or
-    changes nothing.
+    The mutable state is changed by `stamp`, `append`, `flush` and `restart`, which the router alone calls; each
+    finishes or changes nothing.
     """
 
-    __slots__ = ("_ends", "_frames", "_head", "_last_ms", "pending_bytes", "seq", "spec")
+    __slots__ = ("_ends", "_frames", "_head", "_last_ms", "flushed_seq", "pending_bytes", "seq", "spec")
 
     def __init__(self, spec: ChannelSpec) -> None:
         self.spec = spec
+        #: The last position given.
         self.seq = 0
+        #: The last position fanned out.
+        self.flushed_seq = 0
+        #: What has been appended and not yet fanned out.
         self.pending_bytes = 0
         self._frames: list[bytes] = []
         self._ends: list[int] = []
         self._last_ms = -1
         self._head = b""
-
-    @property
-    def flushed_seq(self) -> int:
-        """The last position fanned out."""
-        return self.seq - len(self._ends)
 
     def stamp(self, unix_ms: int, clock: Clock) -> None:
         """Set the time of the events that follow; it never goes back."""
@@ -91,20 +91,23 @@ class Stream:
         if not self._ends:
             return None
         batch = Batch(b"".join(self._frames), self._ends, self.flushed_seq + 1, epoch)
+        self.flushed_seq = self.seq
         self._frames, self._ends, self.pending_bytes = [], [], 0
         return batch
 
     def restart(self) -> None:
         """Begin anew at seq 0, as with a new epoch."""
-        self.seq = 0
+        self.seq = self.flushed_seq = 0
         self._frames, self._ends, self.pending_bytes = [], [], 0
 
     def is_sound(self) -> bool:
         """Whether the parts of the state agree with one another."""
+        ends = [0, *accumulate(map(len, self._frames))]  # of headers and bodies in turn
         return (
-            len(self._frames) == 2 * len(self._ends)
-            and len(self._ends) <= self.seq
-            and self.pending_bytes == sum(map(len, self._frames)) == (self._ends[-1] if self._ends else 0)
+            self._ends == ends[2::2]
+            and len(self._frames) == 2 * len(self._ends)
+            and self.pending_bytes == ends[-1]
+            and self.seq == self.flushed_seq + len(self._ends)
         )
 
 

@@ -1,0 +1,259 @@
+"""The contract's cases, run by what the server does without a socket: reading, judging, rendering."""
+
+import json
+import re
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import UNSET, Raw
+
+from router.auth import DEFAULT_ROLE
+from router.clock import Clock
+from router.config import Config
+from router.engine.memory import Stream
+from router.errors import ErrorCode, GapReason
+from router.events import ChannelSpec, LogData
+from router.intake import Intake
+from router.letters import Emit, Events, Item, SubscribeTo
+from router.outbox import Gap
+from router.permissions import grants
+from router.protocol import (
+    Authenticate,
+    GetReconnectionToken,
+    GetSubscriptions,
+    Refusal,
+    Unsubscribe,
+    decode,
+    denied_fields,
+    encode,
+    reply,
+)
+from tests.router.test_fixtures_shape import Case, each, load, wire_text
+from tests.router.test_frames import parse
+
+NOON_MS = 1_735_473_600_123
+NOON = "2024-12-29T12:00:00.123Z"
+
+CLIENT_MESSAGES = load("client_messages.json")
+SERVER_MESSAGES = load("server_messages.json")
+PERMISSIONS = load("permissions.json")
+CHANNELS = PERMISSIONS["channels"]
+
+
+def said(frame: bytes) -> Any:
+    return json.loads(bytes(parse(frame).data))
+
+
+def judge(payload: bytes, *, role: str = "admin", settings: dict[str, Any] | None = None) -> Item | Authenticate | None:
+    """What becomes of one message on a connection of its own; None: nothing."""
+    intake = Intake(Config(**(settings or {})), Clock(lambda: NOON_MS / 1000), lambda: 0.0)
+    items: list[Item] = []
+    stopped_at = intake.judge_all(iter([payload]), grants(role, None, None, CHANNELS), items)
+    assert stopped_at is None or isinstance(stopped_at, Authenticate)
+    return stopped_at or (items[0] if items else None)
+
+
+def matches(expected: Any, actual: Any) -> bool:
+    """Compare as the fixtures' README says; nothing is remembered here."""
+    match expected:
+        case dict():
+            absent = expected.get("$absent", [])
+            return (
+                isinstance(actual, dict)
+                and not set(absent) & set(actual)
+                and all(
+                    name in actual and matches(value, actual[name])
+                    for name, value in expected.items()
+                    if name != "$absent"
+                )
+            )
+        case list():
+            return isinstance(actual, list) and len(expected) == len(actual) and all(map(matches, expected, actual))
+        case "$string":
+            return isinstance(actual, str)
+        case "$int":
+            return type(actual) is int
+        case bool() | None:
+            return expected is actual
+        case _:
+            return not isinstance(actual, bool) and bool(expected == actual)
+
+
+def plain(value: Any) -> Any:
+    """A decoded message as its parsed text would be, fields that were not sent left out."""
+    if isinstance(value, Raw):
+        return json.loads(bytes(value))
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, msgspec.Struct):
+        fields = {
+            name: plain(getattr(value, name)) for name in value.__struct_fields__ if getattr(value, name) is not UNSET
+        }
+        return ({"type": value.__struct_config__.tag} if value.__struct_config__.tag else {}) | fields
+    return value
+
+
+# client_messages.json
+
+NOW = [case for case in CLIENT_MESSAGES if case["stage"] == "now"]
+LATER = [case for case in CLIENT_MESSAGES if case["stage"] != "now"]
+
+
+@each([case for case in NOW if case["valid"]])
+def test_a_valid_message_is_read_as_it_is_meant(case: Case) -> None:
+    message = plain(decode(wire_text(case).encode()))
+    assert matches(case["message"], message)
+    assert ("id" in message) == ("id" in case["message"])
+
+
+@each([case for case in NOW if "reply" in case])
+def test_a_valid_message_is_judged_so_that_its_reply_can_follow(case: Case) -> None:
+    item = judge(wire_text(case).encode(), settings=case.get("config"))
+    echoed = case["message"].get("id", UNSET)
+    match case["reply"]:
+        case "pong":
+            assert isinstance(item, bytes)
+            assert said(item) == {"type": "pong", "timestamp": NOON} | ({} if echoed is UNSET else {"id": echoed})
+        case "published":
+            assert isinstance(item, Events)
+            assert item.id == echoed
+            assert item.id is not UNSET
+        case None:
+            assert item is None or (isinstance(item, Events) and item.id is UNSET)
+        case kind:
+            kinds: dict[str, type] = {
+                "subscribed": SubscribeTo,
+                "unsubscribed": Unsubscribe,
+                "subscriptions": GetSubscriptions,
+                "reconnection_token": GetReconnectionToken,
+                "authenticated": Authenticate,
+            }
+            assert isinstance(item, SubscribeTo | Unsubscribe | GetSubscriptions | GetReconnectionToken | Authenticate)
+            assert type(item) is kinds[kind]
+            assert item.id == echoed
+
+
+@each([case for case in NOW if "error" in case])
+def test_a_message_that_is_not_valid_is_refused_as_it_says(case: Case) -> None:
+    item = judge(wire_text(case).encode(), settings=case.get("config"))
+    assert isinstance(item, bytes)
+    error, expected = said(item), case["error"]
+    assert error["type"] == "error"
+    for name in ("code", "id", "index"):
+        assert error.get(name, UNSET) == expected.get(name, UNSET)
+        assert type(error.get(name)) is type(expected.get(name))
+    assert error["message"] == expected.get("message", error["message"])
+    assert error["message"].startswith(expected.get("begins", ""))
+    for word in expected.get("names", []):
+        assert re.search(rf"\b{word}\b", error["message"])
+
+
+@each([case for case in NOW if "error" in case and case["error"]["step"] == "json"])
+def test_no_json_is_refused_by_the_decoder_already(case: Case) -> None:
+    with pytest.raises(Refusal) as caught:
+        decode(wire_text(case).encode())
+    assert caught.value.code is ErrorCode.INVALID_JSON
+
+
+def type_of(case: Case) -> str:
+    return str(json.loads(wire_text(case))["type"])
+
+
+@each([case for case in LATER if type_of(case) in ("history", "resume")])
+def test_a_message_of_a_later_release_is_of_an_unknown_type(case: Case) -> None:
+    item = judge(wire_text(case).encode())
+    assert isinstance(item, bytes)
+    error = said(item)
+    assert error["code"] == "unknown_type"
+    assert error.get("id", UNSET) == json.loads(wire_text(case)).get("id", UNSET)
+
+
+@each([case for case in LATER if type_of(case) not in ("history", "resume")])
+def test_an_option_of_a_later_release_is_ignored(case: Case) -> None:
+    item = judge(wire_text(case).encode())
+    assert isinstance(item, SubscribeTo | Events)
+
+
+# permissions.json
+
+
+@pytest.mark.parametrize("role", PERMISSIONS["table"])
+def test_a_role_may_what_the_table_says(role: str) -> None:
+    granted = grants(role, None, None, CHANNELS)
+    may = {name: [name in granted.subscribe, name in granted.publish] for name in CHANNELS}
+    assert may == PERMISSIONS["table"][role]
+
+
+@each(PERMISSIONS["claims"])
+def test_a_token_may_what_its_claims_say(case: Case) -> None:
+    claims = case["claims"]
+    role = claims.get("role", DEFAULT_ROLE)
+    assert role == case["role"]
+    granted = grants(role, claims.get("subscribe"), claims.get("publish"), CHANNELS)
+    assert {name: [name in granted.subscribe, name in granted.publish] for name in CHANNELS} == case["allows"]
+
+
+@each([case for case in PERMISSIONS["cases"] if case["stage"] == "now"])
+def test_a_message_is_answered_as_its_senders_role_allows(case: Case) -> None:
+    item = judge(case["send"].encode(), role=case["role"])
+    match item:
+        case SubscribeTo():
+            positions = {name: {"epoch": "e", "seq": 0} for name in item.channels}
+            fields = {"channels": item.channels, "timestamp": NOON, "positions": positions} | denied_fields(item.denied)
+            answer = said(reply("subscribed", item.id, **fields))
+        case Unsubscribe():
+            answer = said(reply("unsubscribed", item.id, channels=[], timestamp=NOON))
+        case _:
+            assert isinstance(item, bytes)
+            answer = said(item)
+    assert matches(case["expect"], answer)
+
+
+# server_messages.json
+
+
+def render(message: dict[str, Any]) -> bytes:
+    """A server message, made by the code that makes its kind."""
+    fields = dict(message)
+    match fields.pop("type", None):
+        case None:
+            return render_event(fields)
+        case "gap":
+            reason = GapReason(fields["reason"])
+            return Gap(fields["of"], fields["epoch"], fields["from"], fields["to"], fields["count"], reason).frame()
+        case "error":
+            code = ErrorCode(fields.pop("code"))
+            return Refusal(code, fields.pop("message"), **fields).frame()
+        case kind:
+            return reply(kind, fields.pop("id", UNSET), **fields)
+
+
+def render_event(fields: dict[str, Any]) -> bytes:
+    stream = Stream(ChannelSpec(fields["channel"], "as it may be configured", LogData))
+    stream.seq = stream.flushed_seq = fields["seq"] - 1
+    stream.stamp(NOON_MS, Clock())
+    stream.append([Emit(fields["channel"], fields["event_type"], encode(fields["data"]))])
+    batch = stream.flush("Zk3v9Q")
+    assert batch is not None
+    assert batch.first_seq == fields["seq"]
+    return batch.buffer
+
+
+def is_ours(case: Case) -> bool:
+    """Whether this release renders such a message, and here: `personal` and `global` are the hub's."""
+    return (
+        case["stage"] == "now"
+        and not case["name"].startswith("tolerate-")
+        and case["message"].get("channel") not in ("personal", "global")
+    )
+
+
+@each([case for case in SERVER_MESSAGES if is_ours(case)])
+def test_a_server_message_is_rendered_with_the_fields_that_clients_expect(case: Case) -> None:
+    text = bytes(parse(render(case["message"])).data).decode()
+    assert json.loads(text) == case["message"]
+    if case["type"] in ("event", "gap") and case["name"] != "event-oddly-spelled":
+        assert text == case["text"]  # those go out the most: not a byte more
+    else:
+        assert list(json.loads(text))[:1] == list(case["message"])[:1]

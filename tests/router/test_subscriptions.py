@@ -1,0 +1,167 @@
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+
+from router.outbox import Batch, Queue
+from router.subscriptions import Subscription, Subscriptions
+
+CHANNELS = ("metrics", "signals", "logs")
+
+
+class Taker:
+    """An outlet that keeps what it is offered."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[Queue, Batch]] = []
+
+    def offer(self, queue: Queue, batch: Batch) -> None:
+        self.taken.append((queue, batch))
+
+
+def subscription(channel: str = "signals") -> Subscription:
+    return Subscription(channel, Taker())
+
+
+def test_a_subscription_has_an_empty_queue_for_its_channel_and_an_outlet() -> None:
+    outlet = Taker()
+    made = Subscription("logs", outlet)
+    assert made.channel == made.queue.channel == "logs"
+    assert made.outlet is outlet
+    assert not made.queue.entries
+
+
+def test_a_table_is_empty_at_first_and_knows_its_channels() -> None:
+    table = Subscriptions(CHANNELS)
+    assert table.total == 0
+    assert all(not table.readers(name) for name in CHANNELS)
+    assert table.is_sound()
+
+
+def test_readers_stand_in_the_order_in_which_they_came() -> None:
+    table, readers = Subscriptions(CHANNELS), [subscription() for _ in range(5)]
+    for reader in readers:
+        table.add(reader)
+    table.remove(readers[1])
+    table.add(readers[1])
+    assert list(table.readers("signals")) == [readers[0], *readers[2:], readers[1]]
+
+
+def test_the_view_of_readers_is_live() -> None:
+    table = Subscriptions(CHANNELS)
+    view = table.readers("signals")
+    reader = subscription()
+    table.add(reader)
+    assert list(view) == [reader]
+    table.remove(reader)
+    assert not view
+
+
+def test_to_enter_twice_or_take_out_twice_changes_nothing() -> None:
+    table, reader = Subscriptions(CHANNELS), subscription()
+    table.add(reader)
+    table.add(reader)
+    assert (table.total, list(table.readers("signals"))) == (1, [reader])
+    table.remove(reader)
+    table.remove(reader)
+    assert (table.total, list(table.readers("signals"))) == (0, [])
+    assert table.is_sound()
+
+
+def test_an_unknown_channel_has_no_place() -> None:
+    table = Subscriptions(CHANNELS)
+    with pytest.raises(KeyError):
+        table.add(subscription("nope"))
+    with pytest.raises(KeyError):
+        table.remove(subscription("nope"))
+    with pytest.raises(KeyError):
+        table.readers("nope")
+    assert table.total == 0
+    assert table.is_sound()
+
+
+def test_rebuilt_it_has_the_subscriptions_given_and_no_others() -> None:
+    table, old, new = Subscriptions(CHANNELS), subscription(), [subscription(), subscription("logs")]
+    table.add(old)
+    table.total = 99
+    assert not table.is_sound()
+    table.rebuild(iter(new))
+    assert (table.total, list(table.readers("signals")), list(table.readers("logs"))) == (2, new[:1], new[1:])
+    assert table.is_sound()
+
+
+def miscount(table: Subscriptions) -> None:
+    table.total -= 1
+
+
+def lose_a_reader(table: Subscriptions) -> None:
+    table._groups["signals"].popitem()
+
+
+def misplace_a_reader(table: Subscriptions) -> None:
+    reader, _ = table._groups["signals"].popitem()
+    table._groups["logs"][reader] = None
+
+
+@pytest.mark.parametrize("tamper", [miscount, lose_a_reader, misplace_a_reader])
+def test_parts_that_do_not_agree_are_found(tamper: Any) -> None:
+    table = Subscriptions(CHANNELS)
+    table.add(subscription())
+    table.add(subscription())
+    tamper(table)
+    assert not table.is_sound()
+
+
+class Table(RuleBasedStateMachine):
+    """The table beside one list of all that is in it."""
+
+    known = Bundle("known")
+
+    @initialize()
+    def begin(self) -> None:
+        self.table = Subscriptions(CHANNELS)
+        self.entered: list[Subscription] = []
+
+    @rule(target=known, channel=st.sampled_from(CHANNELS))
+    def make(self, channel: str) -> Subscription:
+        return subscription(channel)
+
+    @rule(reader=known)
+    def add(self, reader: Subscription) -> None:
+        self.table.add(reader)
+        if reader not in self.entered:
+            self.entered.append(reader)
+
+    @rule(reader=known)
+    def remove(self, reader: Subscription) -> None:
+        self.table.remove(reader)
+        if reader in self.entered:
+            self.entered.remove(reader)
+
+    @rule(readers=st.lists(known, unique=True))
+    def rebuild(self, readers: list[Subscription]) -> None:
+        self.table.rebuild(reader for reader in readers)
+        self.entered = list(readers)
+
+    @rule(channel=st.sampled_from(CHANNELS))
+    def offer_to_all(self, channel: str) -> None:
+        batch = Batch(b"", (), 1, "e")
+        for reader in self.table.readers(channel):
+            reader.outlet.offer(reader.queue, batch)
+        for reader in self.entered:
+            assert isinstance(reader.outlet, Taker)
+            got = [queue for queue, offered in reader.outlet.taken if offered is batch]
+            assert got == ([reader.queue] if reader.channel == channel else [])
+
+    @invariant()
+    def agrees(self) -> None:
+        assert self.table.is_sound()
+        assert self.table.total == len(self.entered)
+        for channel in CHANNELS:
+            assert list(self.table.readers(channel)) == [each for each in self.entered if each.channel == channel]
+
+
+TestTable = Table.TestCase
+TestTable.settings = settings(max_examples=50, stateful_step_count=25)
