@@ -25,6 +25,16 @@ class Actor(Protocol):
         ...
 
 
+class Strategy(enum.Enum):
+    """Who is restarted when one child has failed."""
+
+    #: That child alone.
+    ONE_FOR_ONE = "one_for_one"
+    #: That child and all that are listed after it, since they may depend on it: these are cancelled in reverse
+    #: order, keep their mailboxes, and are started again in order. Spawned children are left alone.
+    REST_FOR_ONE = "rest_for_one"
+
+
 class Restart(enum.Enum):
     """When a child that has ended is started again."""
 
@@ -40,12 +50,14 @@ class Restart(enum.Enum):
 class ChildSpec:
     """How to run one child.
 
+    A child that is itself a supervisor should have `math.inf` for both timeouts: its children have their own.
+
     Attributes:
         name: Unique among its supervisor's children.
         factory: Makes a fresh actor for each start.
         restart: When to start it again.
         mailbox_size: Messages that its mailbox holds.
-        start_timeout_s: Seconds it may take to call `started()`.
+        start_timeout_s: Seconds it may take to call `started()`; a spawned child is not waited for.
         stop_timeout_s: Seconds it may take to read its mailbox to the end when told to stop, then it is cancelled.
     """
 

@@ -2,8 +2,8 @@
 
 ActorError
 ├── MailboxFull         the receiver is behind: the sender decides what becomes of its message
-├── ActorGoneError      the receiver has ended for good
-├── NoReplyError        the receiver took the question and ended without an answer
+├── ActorGoneError      the receiver has ended for good, or is about to: it was told to stop
+├── NoReplyError        the receiver had the question and ended without an answer
 ├── StartTimeoutError   a child did not call `started()` in time
 └── RestartLimitError   a supervisor gave up; its `__cause__` is the child's last error
 """
@@ -28,7 +28,7 @@ class MailboxFull(ActorError):
 
 
 class ActorGoneError(ActorError):
-    """The actor has ended and will not be restarted.
+    """The actor has ended and will not be restarted, or was told to stop and takes no more.
 
     Attributes:
         actor: The receiver's name.
@@ -40,7 +40,7 @@ class ActorGoneError(ActorError):
 
 
 class NoReplyError(ActorError):
-    """The actor ended, or was restarted, while it held the question.
+    """The actor ended without an answer: it held the question as it ended or was restarted, or never came to it.
 
     Attributes:
         actor: The name of the actor that was asked.
@@ -52,14 +52,26 @@ class NoReplyError(ActorError):
 
 
 class StartTimeoutError(ActorError):
-    """A child did not say that it has started within its `start_timeout_s`."""
+    """A child did not say that it has started within its `start_timeout_s`.
+
+    Attributes:
+        child: Its name.
+        timeout_s: The seconds it had.
+    """
 
     def __init__(self, child: str, timeout_s: float) -> None:
         super().__init__(f"child {child!r} did not call started() within {timeout_s:g} s")
+        self.child = child
+        self.timeout_s = timeout_s
 
 
 class RestartLimitError(ActorError):
-    """A child failed more often than its supervisor bears; `__cause__` is the last failure, if there was one."""
+    """A child ended more often than its supervisor bears; `__cause__` is its last error, if it ended by one.
+
+    Attributes:
+        supervisor: The name of the supervisor that gave up.
+        child: The name of the child that ended last.
+    """
 
     def __init__(self, supervisor: str, child: str, max_restarts: int, period_s: float) -> None:
         super().__init__(

@@ -10,7 +10,7 @@ its incarnation has taken: when that ends, their askers are told instead of wait
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import trio
 
@@ -18,20 +18,27 @@ from actors.errors import ActorGoneError, MailboxFull, NoReplyError
 
 M = TypeVar("M")
 R = TypeVar("R")
+#: Who takes messages or answers of a type takes those of its subtypes.
+M_contra = TypeVar("M_contra", contravariant=True)
+R_contra = TypeVar("R_contra", contravariant=True)
 
 
-class Reply(Generic[R]):
-    """The one place for the answer to one question."""
+class Reply(Generic[R_contra]):
+    """The one place for the answer to one question.
 
-    __slots__ = ("_channel", "answered")
+    The mutable state is whether it was answered, and which mailbox's reader has the question in hand.
+    """
 
-    def __init__(self, channel: trio.MemorySendChannel[R]) -> None:
+    __slots__ = ("_channel", "_holder", "answered")
+
+    def __init__(self, channel: trio.MemorySendChannel[R_contra]) -> None:
         self._channel = channel
-        #: True once it was answered or given up.
+        self._holder: dict[Reply[Any], None] | None = None
+        #: True once it was answered.
         self.answered = False
 
-    def send(self, answer: R) -> None:
-        """Answer the question. An asker that has stopped waiting is normal and no error.
+    def send(self, answer: R_contra) -> None:
+        """Answer the question. An asker that waits no more, or was told not to, is normal and no error.
 
         Raises:
             RuntimeError: The question has been answered before.
@@ -39,16 +46,25 @@ class Reply(Generic[R]):
         if self.answered:
             raise RuntimeError("a question can be answered once only")
         self.answered = True
-        with self._channel:
-            try:
-                self._channel.send_nowait(answer)
-            except trio.BrokenResourceError:
-                pass  # the asker was cancelled or timed out
+        self._move_to(None)
+        try:
+            self._channel.send_nowait(answer)
+        except trio.BrokenResourceError:
+            pass  # the asker was cancelled or timed out
+        except trio.ClosedResourceError:
+            pass  # the actor that took the question ended, and its asker has `NoReplyError`
 
     def abandon(self) -> None:
-        """End the question without an answer: the asker gets `NoReplyError`."""
-        self.answered = True
+        """End the question without an answer: the asker gets `NoReplyError`. An answered one stays answered."""
+        self._move_to(None)
         self._channel.close()
+
+    def _move_to(self, holder: dict[Reply[Any], None] | None) -> None:
+        if self._holder is not None:
+            self._holder.pop(self, None)
+        self._holder = holder
+        if holder is not None:
+            holder[self] = None
 
 
 class Call(Generic[R]):
@@ -63,21 +79,21 @@ class Call(Generic[R]):
 class Mailbox(Generic[M]):
     """What one incarnation of an actor reads; an async iterator that ends when all is read and nobody can send.
 
-    The mutable state is the list of questions taken and not yet answered, owned by the incarnation's task.
+    The mutable state is the questions taken and not yet answered, in order; a `Reply` takes itself out of them.
     """
 
     __slots__ = ("_channel", "_taken")
 
     def __init__(self, channel: trio.MemoryReceiveChannel[M]) -> None:
         self._channel = channel
-        self._taken: list[Reply[object]] = []
+        self._taken: dict[Reply[Any], None] = {}
 
     def __aiter__(self) -> Mailbox[M]:
         return self
 
     async def __anext__(self) -> M:
         try:
-            return await self.receive()
+            return self._note(await self._channel.receive())  # not by `receive`: a frame less for each actor
         except trio.EndOfChannel:
             raise StopAsyncIteration from None
 
@@ -102,32 +118,29 @@ class Mailbox(Generic[M]):
 
     def _note(self, message: M) -> M:
         if isinstance(message, Call):
-            self._taken = [reply for reply in self._taken if not reply.answered]
-            self._taken.append(message.reply)
+            message.reply._move_to(self._taken)
         return message
 
     def close(self) -> None:
         """End this incarnation's reading; whoever still waits for an answer from it is told."""
         self._channel.close()
-        for reply in self._taken:
-            if not reply.answered:
-                reply.abandon()
-        self._taken.clear()
+        for reply in tuple(self._taken):
+            reply.abandon()
 
 
-class ActorRef(Generic[M]):
+class ActorRef(Generic[M_contra]):
     """An actor's address, and all that others may hold of it. Stays the same over restarts."""
 
     __slots__ = ("_channel", "name")
 
-    def __init__(self, name: str, channel: trio.MemorySendChannel[M]) -> None:
+    def __init__(self, name: str, channel: trio.MemorySendChannel[M_contra]) -> None:
         self.name = name
         self._channel = channel
 
     def __repr__(self) -> str:
         return f"<ActorRef {self.name!r}>"
 
-    def tell(self, message: M) -> None:
+    def tell(self, message: M_contra) -> None:
         """Put a message into the mailbox, now or not at all.
 
         Raises:
@@ -141,7 +154,7 @@ class ActorRef(Generic[M]):
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise ActorGoneError(self.name) from None
 
-    async def send(self, message: M) -> None:
+    async def send(self, message: M_contra) -> None:
         """Put a message into the mailbox, waiting for room: this wait is the back-pressure on a reader.
 
         Raises:
@@ -154,7 +167,7 @@ class ActorRef(Generic[M]):
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise ActorGoneError(self.name) from None
 
-    async def ask(self, question: Callable[[Reply[R]], M]) -> R:
+    async def ask(self, question: Callable[[Reply[R]], M_contra]) -> R:
         """Send the message that `question` makes of a `Reply`, and wait for the answer.
 
         Ask down the tree only: two actors that ask one another wait for ever. A deadline is the caller's
@@ -162,14 +175,18 @@ class ActorRef(Generic[M]):
 
         Raises:
             ActorGoneError: The actor has ended for good.
-            NoReplyError: It ended, or was restarted, while it held the question.
+            NoReplyError: It ended, or was restarted, while it held the question; or it ended for good before that.
+            TypeError: The message is no `Call`: a mailbox would not know that somebody waits for the answer.
 
         Cancellation: safe; an answer that comes later harms nobody.
         """
         send, receive = trio.open_memory_channel[R](1)
         with receive:
             # The message holds the only send end: a callee that dies with it ends the wait below.
-            await self.send(question(Reply(send)))
+            message = question(Reply(send))
+            if not isinstance(message, Call):
+                raise TypeError(f"{type(message).__name__} is no Call")
+            await self.send(message)
             try:
                 return await receive.receive()
             except trio.EndOfChannel:
@@ -203,13 +220,18 @@ class Box(Generic[M]):
         """Refuse new messages; what has come can still be read, then the mailbox ends."""
         self._send.close()
 
-    def close(self) -> None:
-        """The actor is gone for good: senders get `ActorGoneError`, questions in the backlog are given up."""
+    def close(self) -> int:
+        """The actor is gone for good: senders get `ActorGoneError`, questions in the backlog are given up.
+
+        Returns:
+            How many messages nobody has read.
+        """
         self._send.close()
-        backlog = Mailbox(self._receive)
-        while True:
-            try:
+        backlog, unread = Mailbox(self._receive), 0
+        try:
+            while True:
                 backlog.receive_nowait()
-            except (trio.WouldBlock, trio.EndOfChannel):
-                break
-        backlog.close()
+                unread += 1
+        except trio.EndOfChannel:
+            backlog.close()
+        return unread

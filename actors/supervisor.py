@@ -7,82 +7,28 @@ restart limit raises into whoever runs it.
 
 from __future__ import annotations
 
-import enum
 import logging
+import math
 from collections import deque
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 import trio
 
-from actors.actor import Actor, ChildSpec, Restart
+from actors.actor import ChildSpec, Restart, Strategy
+from actors.child import Child, State, stop_together
 from actors.errors import ActorGoneError, RestartLimitError, StartTimeoutError
-from actors.mailbox import ActorRef, Box, Mailbox
+from actors.mailbox import ActorRef, Call, Mailbox
 from actors.tree import ActorNode
 
 logger = logging.getLogger("actors.supervisor")
 
 
-class Strategy(enum.Enum):
-    """Who is restarted when one child has failed."""
-
-    #: That child alone.
-    ONE_FOR_ONE = "one_for_one"
-    #: That child and all that were started after it.
-    REST_FOR_ONE = "rest_for_one"
-
-
-class _State(enum.Enum):
-    STARTING = "starting"
-    RUNNING = "running"
-    RESTARTING = "restarting"
-    STOPPING = "stopping"
-    ENDED = "ended"
-
-
-class _Child:
-    """One child over all its incarnations.
-
-    The mutable state is `state`, `scope`, `actor`, `gone` and `restarts`; only the supervisor that holds the
-    child changes them, in sync code.
-    """
-
-    __slots__ = ("actor", "box", "gone", "restarts", "scope", "spec", "state")
-
-    def __init__(self, spec: ChildSpec) -> None:
-        self.spec = spec
-        self.box: Box[Any] = Box(spec.name, spec.mailbox_size)
-        self.state = _State.STARTING
-        self.restarts = 0
-        #: Cancels the incarnation that runs now.
-        self.scope: trio.CancelScope | None = None
-        #: The object of the incarnation that runs now, for the tree.
-        self.actor: Actor | None = None
-        #: Set when the incarnation that runs now has ended; made by whoever waits for that.
-        self.gone: trio.Event | None = None
-
-    def started(self, value: None = None) -> None:
-        """What a child without a waiting starter has for `task_status`."""
-        self.state = _State.RUNNING
-
-
-class _TaskStatus:
-    """Passes a child's `started()` on to `nursery.start`, and notes it."""
-
-    def __init__(self, child: _Child, task_status: trio.TaskStatus[None]) -> None:
-        self._child = child
-        self._task_status = task_status
-
-    def started(self, value: None = None) -> None:
-        self._child.started()
-        self._task_status.started()
-
-
 class Supervisor:
-    """Runs children by their specs; itself an actor, so supervisors nest.
+    """Runs children by their specs; itself an actor, so supervisors nest. It runs once: each start takes a fresh one.
 
-    The mutable state is the table of children, the exits not yet dealt with and the times of past restarts. It is
-    changed by `run`'s task and the sync functions `spawn` and `stop`.
+    The mutable state is the tables of children, the exits not yet dealt with and the times of past restarts; it is
+    changed by `run`'s task, the children's own and the sync functions `spawn` and `stop`.
     """
 
     def __init__(
@@ -105,21 +51,26 @@ class Supervisor:
                 Limits multiply over nested supervisors: an inner one that gives up is one failure of the outer.
             period_s: The window for `max_restarts`, in seconds.
             backoff_s: Pause before a restart, in seconds.
+
+        Raises:
+            ValueError: Two children have the same name.
         """
         self.name = name
         self._strategy = strategy
         self._max_restarts = max_restarts
         self._period_s = period_s
         self._backoff_s = backoff_s
-        self._children: dict[str, _Child] = {}
+        self._static: dict[str, Child] = {}
+        self._spawned: dict[str, Child] = {}
         for spec in children:
-            self._add(spec)
-        self._static = tuple(self._children.values())
-        self._exits: deque[tuple[_Child, Exception | None]] = deque()
-        self._exited = trio.Event()
-        self._stopping = trio.Event()
+            self._static[spec.name] = self._make(spec)
+        # No bound of its own: it holds one exit for each child that is not spawned.
+        self._exits, self._next_exit = trio.open_memory_channel[tuple[Child, Exception | None]](math.inf)
         self._restart_times: deque[float] = deque()
         self._nursery: trio.Nursery | None = None
+        #: Around all that `run` does before it stops the children; to cancel it is to stop.
+        self._supervising = trio.CancelScope()
+        #: Set when no spawned child is left; made by whoever waits for that.
         self._emptied: trio.Event | None = None
 
     # What others call
@@ -130,11 +81,11 @@ class Supervisor:
         Raises:
             LookupError: There is no such child.
         """
-        try:
-            return self._children[name].box.ref
-        except KeyError:
-            known = ", ".join(self._children) or "none"
-            raise LookupError(f"supervisor {self.name!r} has no child {name!r}; it has: {known}") from None
+        child = self._static.get(name) or self._spawned.get(name)
+        if child is None:
+            known = ", ".join(self._static) or "none"
+            raise LookupError(f"supervisor {self.name!r} has no child {name!r}; its own are: {known}")
+        return child.box.ref
 
     def spawn(self, spec: ChildSpec) -> ActorRef[Any]:
         """Start a temporary child without waiting for it, and forget it when it ends.
@@ -145,29 +96,31 @@ class Supervisor:
         """
         if spec.restart is not Restart.TEMPORARY:
             raise ValueError(f"child {spec.name!r}: only temporary children can be spawned; list others as children")
-        if self._nursery is None or self._stopping.is_set():
+        if self._nursery is None or self._supervising.cancel_called:
             raise ActorGoneError(self.name)
-        child = self._add(spec)
-        self._nursery.start_soon(self._run_temporary, child, name=f"{self.name}/{spec.name}")
+        child = self._spawned[spec.name] = self._make(spec)
+        child.begin()
+        self._nursery.start_soon(self._run_spawned, child, name=child.label)
         return child.box.ref
 
     def stop(self) -> None:
-        """Tell `run` to stop the children in reverse order and to return."""
-        self._stopping.set()
-        self._exited.set()
+        """Tell `run` to stop the children and to return. What is just starting is cancelled."""
+        self._supervising.cancel()
 
     async def wait_empty(self) -> None:
-        """Wait until there is no child. Cancellation: safe."""
-        while self._children:
-            self._emptied = trio.Event()
+        """Wait until no spawned child is left. Cancellation: safe."""
+        await trio.lowlevel.checkpoint()
+        while self._spawned:
+            if self._emptied is None:
+                self._emptied = trio.Event()
             await self._emptied.wait()
 
     def __len__(self) -> int:
-        return len(self._children)
+        return len(self._static) + len(self._spawned)
 
     def tree(self) -> tuple[ActorNode, ...]:
-        """A snapshot of the children, nested supervisors with theirs."""
-        return tuple(_node(child) for child in self._children.values())
+        """A snapshot of the children in start order, nested supervisors with theirs."""
+        return tuple(_node(child) for child in (*self._static.values(), *self._spawned.values()))
 
     # The life
 
@@ -181,182 +134,164 @@ class Supervisor:
 
         Args:
             mailbox: Given by an outer supervisor; its end means `stop`.
-            task_status: Told once every child has started.
+            task_status: Told once every child has started, or `stop` came before that.
 
         Raises:
-            RestartLimitError: A child failed too often.
+            RestartLimitError: A child ended too often.
+            RuntimeError: It has run before, or a child returned before it called `started()`.
             Exception: A child's first start failed; its own error.
 
-        Cancellation: children are cancelled at once, without their stop deadlines.
+        Cancellation: children are cancelled at once and in no order.
         """
+        if self._nursery is not None:
+            raise RuntimeError(f"supervisor {self.name!r} has run before; make a fresh one")
         failure: Exception | None = None
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
+        async with trio.open_nursery() as self._nursery:
             try:
-                for child in self._static:
-                    await self._start(child)
-                task_status.started()
-                if mailbox is not None:
-                    nursery.start_soon(self._stop_at_end_of, mailbox)
-                await self._supervise()
+                all_started = False
+                with self._supervising:
+                    for child in self._static.values():
+                        await self._start(child)
+                    all_started = True
+                    task_status.started()
+                    if mailbox is not None:
+                        self._nursery.start_soon(self._stop_at_end_of, mailbox)
+                    await self._supervise()
+                if not all_started:
+                    task_status.started()
             except Exception as error:  # handed on below, bare: the nursery would wrap it in a group
                 failure = error
             finally:
-                self._stopping.set()
-                await self._stop_all()
-                self._nursery = None
-                nursery.cancel_scope.cancel()
+                self.stop()
+                with trio.CancelScope(shield=True):
+                    await self._stop_all()
+                self._nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
 
-    async def _supervise(self) -> None:
-        while not self._stopping.is_set():
-            if self._exits:
-                await self._handle_exit(*self._exits.popleft())
-            else:
-                self._exited = trio.Event()
-                await self._exited.wait()
+    async def _supervise(self) -> NoReturn:
+        while True:
+            await self._handle_exit(*await self._next_exit.receive())
 
     async def _stop_at_end_of(self, mailbox: Mailbox[Any]) -> None:
         async for message in mailbox:
             logger.warning("supervisor %s takes no messages; dropped %s", self.name, type(message).__name__)
+            if isinstance(message, Call):
+                message.reply.abandon()
         self.stop()
 
-    def _add(self, spec: ChildSpec) -> _Child:
-        if spec.name in self._children:
+    def _make(self, spec: ChildSpec) -> Child:
+        if spec.name in self._static or spec.name in self._spawned:
             raise ValueError(f"supervisor {self.name!r} has a child {spec.name!r} already")
-        child = self._children[spec.name] = _Child(spec)
-        return child
+        return Child(spec, f"{self.name}/{spec.name}")
 
     # One incarnation
 
-    async def _start(self, child: _Child) -> None:
+    async def _start(self, child: Child) -> None:
         assert self._nursery is not None
-        child.state = _State.STARTING
+        await trio.lowlevel.checkpoint_if_cancelled()  # told to stop: not even begin
+        child.begin()
         with trio.move_on_after(child.spec.start_timeout_s) as deadline:
-            await self._nursery.start(self._run_incarnation, child, name=f"{self.name}/{child.spec.name}")
+            await self._nursery.start(self._run_static, child, name=child.label)
         if deadline.cancelled_caught:
             raise StartTimeoutError(child.spec.name, child.spec.start_timeout_s)
 
-    async def _run_incarnation(self, child: _Child, *, task_status: trio.TaskStatus[None]) -> None:
-        error: Exception | None = None
-        try:
-            await self._live(child, _TaskStatus(child, task_status))
-        except Exception as crash:
-            if child.state is _State.STARTING:
-                raise  # to the starter, as it is
-            error = crash
-        if not self._stopping.is_set():
-            self._exits.append((child, error))
-            self._exited.set()
+    async def _run_static(self, child: Child, *, task_status: trio.TaskStatus[None]) -> None:
+        error = await child.live(lambda: task_status.started())
+        if error is not None:
+            if child.state is State.STARTING:
+                raise error  # to `_start`, as it is
+            child.log_crash(error)
+        if self._supervising.cancel_called:
+            child.close()  # at once: those that stop after it may be asking it
+        elif child.state is State.RUNNING:
+            self._note_exit(child, error)
 
-    async def _run_temporary(self, child: _Child) -> None:
+    async def _run_spawned(self, child: Child) -> None:
         try:
-            await self._live(child, child)
-        except Exception:
-            logger.exception("%s/%s crashed", self.name, child.spec.name)
+            error = await child.live()
+            if error is not None:
+                child.log_crash(error)
         finally:
-            child.state = _State.ENDED
-            child.box.close()
-            del self._children[child.spec.name]
-            if self._emptied is not None and not self._children:
+            child.close()
+            del self._spawned[child.spec.name]
+            if not self._spawned and self._emptied is not None:
                 self._emptied.set()
+                self._emptied = None
 
-    async def _live(self, child: _Child, task_status: trio.TaskStatus[None]) -> None:
-        mailbox = child.box.open()
-        try:
-            with trio.CancelScope() as child.scope:
-                child.actor = child.spec.factory()
-                await child.actor.run(mailbox, task_status=task_status)
-        finally:
-            mailbox.close()
-            child.scope = child.actor = None
-            if child.gone is not None:
-                child.gone.set()
+    # Exits and restarts
 
-    # Ends and restarts
+    def _note_exit(self, child: Child, error: Exception | None) -> None:
+        child.state = State.EXITED
+        self._exits.send_nowait((child, error))
 
-    async def _handle_exit(self, child: _Child, error: Exception | None) -> None:
-        if child.state is not _State.RUNNING:
-            return  # stopped on purpose, in a restart of its siblings
+    async def _handle_exit(self, child: Child, error: Exception | None) -> None:
+        if child.state is not State.EXITED:
+            return  # a restart of those before it has dealt with it
         restart = child.spec.restart
         if restart is Restart.TEMPORARY or (restart is Restart.TRANSIENT and error is None):
-            self._log_end(child, error)
-            child.state = _State.ENDED
-            child.box.close()
+            child.close()
             return
-        while True:
-            child.state = _State.RESTARTING
-            self._count_restart(child, error)
-            logger.error("%s/%s %s, restarting", self.name, child.spec.name, _how(error), exc_info=error)
-            with trio.move_on_after(self._backoff_s):
-                await self._stopping.wait()
-                return
-            try:
-                await self._restart(child)
-            except Exception as again:
-                error = again
-            else:
-                return
+        child.state = State.RESTARTING
+        self._count_restart(child, error)
+        await trio.sleep(self._backoff_s)
+        await self._restart(child)
 
-    def _log_end(self, child: _Child, error: Exception | None) -> None:
-        if error is not None:
-            logger.error("%s/%s crashed, not restarted", self.name, child.spec.name, exc_info=error)
-
-    def _count_restart(self, child: _Child, error: Exception | None) -> None:
+    def _count_restart(self, child: Child, error: Exception | None) -> None:
         now = trio.current_time()
         while self._restart_times and self._restart_times[0] <= now - self._period_s:
             self._restart_times.popleft()
         self._restart_times.append(now)
         if len(self._restart_times) > self._max_restarts:
-            child.state = _State.ENDED
             raise RestartLimitError(self.name, child.spec.name, self._max_restarts, self._period_s) from error
 
-    async def _restart(self, child: _Child) -> None:
-        affected = [child]
+    async def _restart(self, ended: Child) -> None:
+        affected = [ended]
         if self._strategy is Strategy.REST_FOR_ONE:
-            later = self._static[self._static.index(child) + 1 :]
-            affected += [sibling for sibling in later if sibling.state is not _State.ENDED]
-            for sibling in reversed(affected[1:]):
-                await self._cancel(sibling)
-        for each in affected:
-            each.restarts += 1
-            await self._start(each)
+            later = list(self._static.values())
+            del later[: later.index(ended) + 1]
+            for sibling in reversed(later):
+                await self._halt(sibling)
+            affected += [sibling for sibling in later if sibling.state is not State.ENDED]
+        logger.warning("%s restarts %s", self.name, ", ".join(child.spec.name for child in affected))
+        for child in affected:
+            try:
+                await self._start(child)
+            except Exception as error:
+                child.log_crash(error)
+                # In its turn: a sibling that has ended too may be what it needs. Those after it wait for it.
+                self._note_exit(child, error)
+                return
+
+    async def _halt(self, sibling: Child) -> None:
+        """End an incarnation for a restart; its mailbox stays as it is."""
+        if sibling.state is State.ENDED:
+            return
+        sibling.state = State.RESTARTING
+        sibling.cancel()
+        await sibling.wait_gone()
+        if sibling.spec.restart is Restart.TEMPORARY:
+            sibling.close()
+
+    # The end
 
     async def _stop_all(self) -> None:
-        with trio.CancelScope(shield=True):  # every wait inside has its own deadline
-            for child in reversed(list(self._children.values())):
-                child.box.end_sending()
-                with trio.move_on_after(child.spec.stop_timeout_s):
-                    await self._wait_gone(child)
-                await self._cancel(child)
-                child.state = _State.ENDED
-                child.box.close()
-
-    async def _cancel(self, child: _Child) -> None:
-        child.state = _State.STOPPING
-        if child.scope is not None:
-            child.scope.cancel()
-        await self._wait_gone(child)
-
-    async def _wait_gone(self, child: _Child) -> None:
-        if child.scope is not None:
-            child.gone = trio.Event()
-            await child.gone.wait()
+        for child in self._static.values():
+            if child.scope is None:
+                child.close()  # at once: those that stop first may be asking it
+        await stop_together(self._spawned.values())
+        for child in reversed(self._static.values()):
+            await stop_together([child])
 
 
-def _how(error: Exception | None) -> str:
-    return "ended" if error is None else f"crashed ({type(error).__name__}: {error})"
-
-
-def _node(child: _Child) -> ActorNode:
+def _node(child: Child) -> ActorNode:
     nested = child.actor if isinstance(child.actor, Supervisor) else None
     return ActorNode(
         name=child.spec.name,
-        kind="supervisor" if nested else child.spec.restart.value,
+        kind=child.spec.restart.value if nested is None else "supervisor",
         state=child.state.value,
-        restarts=child.restarts,
+        restarts=max(0, child.starts - 1),
         mailbox_depth=child.box.ref.depth,
         mailbox_size=child.spec.mailbox_size,
-        children=nested.tree() if nested else (),
+        children=() if nested is None else nested.tree(),
     )

@@ -13,7 +13,7 @@ class ActorNode:
     Attributes:
         name: Its name below its supervisor.
         kind: `supervisor`, or the restart policy of an actor.
-        state: `starting`, `running`, `restarting`, `stopping` or `ended`.
+        state: `starting`, `running`, `exited` (for a moment), `restarting`, `stopping` or `ended`.
         restarts: How often it was started again.
         mailbox_depth: Messages that wait.
         mailbox_size: Messages that fit.
