@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
-SOURCES := router actors tests benchmarks
+SOURCES := router actors tests benchmarks examples
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format bench clean
@@ -29,7 +29,7 @@ test: $(VENV)/.develop tests/e2e/node_modules/.installed
 check: $(VENV)/.develop
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
-	$(BIN)/flake8-async --enable=ASYNC1,ASYNC2,ASYNC3 --disable=ASYNC114
+	$(BIN)/flake8-async --enable=ASYNC1,ASYNC2,ASYNC3 --disable=ASYNC114 $$(git ls-files '*.py')
 	$(BIN)/mypy
 
 format: $(VENV)/.develop

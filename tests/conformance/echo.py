@@ -57,7 +57,8 @@ class Echo:
                 nursery.cancel_scope.cancel()
             await lane.hang_up(CLOSE_S)
         finally:
-            await lane.drop()
+            with trio.move_on_after(CLOSE_S, shield=True):
+                await lane.drop()
 
     async def _wait_for_end(self) -> None:
         lane = self._lane
