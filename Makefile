@@ -6,6 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 SOURCES := router actors tests benchmarks examples
+# ASYNC114 is optional and knows none of our start functions; a test that needs Trio's clock is async though it may
+# await nothing (ASYNC124).
+ASYNC_LINT = $(BIN)/flake8-async --enable=ASYNC1,ASYNC2,ASYNC3 --disable=
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format bench clean
@@ -29,7 +32,8 @@ test: $(VENV)/.develop tests/e2e/node_modules/.installed
 check: $(VENV)/.develop
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
-	$(BIN)/flake8-async --enable=ASYNC1,ASYNC2,ASYNC3 --disable=ASYNC114 $$(git ls-files '*.py')
+	$(ASYNC_LINT)ASYNC114 $$(git ls-files '*.py' ':!tests')
+	$(ASYNC_LINT)ASYNC114,ASYNC124 $$(git ls-files 'tests/*.py')
 	$(BIN)/mypy
 
 format: $(VENV)/.develop

@@ -2,14 +2,18 @@
 
 The data goes one way:
 
-    socket → front door → connection (inbound lane → protocol) → router's mailbox
-    router → channel (seq, encode once) → subscriptions → each session's outbox → outbound lane → socket
+    socket → front door → connection (inbound lane → protocol → intake) → router's mailbox
+    router (hub) → engine (seq, encode once) → subscriptions → each session's outbox → outbound lane → socket
 
 A module imports only from rooms above it in this list (`tests/test_rooms.py` enforces it):
 
-    errors, clock, limits, permissions, config, events, frames, protocol, origin, auth,
-    outbox, engine, subscriptions, sessions, lanes, metrics, hub, connection, liveness, feeds, rest, logs,
-    server, cli
+    errors, clock, limits, permissions, config, events,
+    frames, handshake, protocol, origin,
+    jwks, auth,
+    outbox, engine, subscriptions, lanes,
+    sessions, letters, intake, state, attachment, hub,
+    connection, liveness, feeds, logs,
+    rest, heads, http, listening, front_door, server, cli, __main__
 """
 
 __version__ = "0.61.0"

@@ -1,7 +1,7 @@
-"""How a connection gets its session: a new one, or the one that its reconnection token names.
+"""How a connection gets its session, signs in, and leaves; sync steps of the router actor, no I/O.
 
-Sync steps of the router actor. Each sends the reply that reports the change, and returns what the `connections`
-channel is told.
+A session is new, or the one that a reconnection token names. Each step sends the reply that reports it, and tells
+the `connections` channel.
 """
 
 from __future__ import annotations
@@ -10,37 +10,40 @@ from typing import Any
 
 from router.auth import Identity
 from router.errors import CloseCode, ErrorCode
-from router.letters import Attach, Attached, Refused, SignIn
+from router.letters import Attach, Depart, Refused, SignIn
 from router.permissions import ADMIN, ANONYMOUS, Grants, grants
-from router.protocol import PROTOCOL_VERSION, denied_fields, reply
+from router.protocol import PROTOCOL_VERSION, GetReconnectionToken, denied_fields, reply
 from router.sessions import Session
 from router.state import RouterState
 
-#: An event type, its session, more fields.
-Announcement = tuple[str, Session, dict[str, Any]]
+_TAKEN_OVER = "another connection resumed this session"
 
 
-def attach(state: RouterState, request: Attach) -> list[Announcement]:
-    """Give a connection its session, send `connected`, and answer the connection."""
+def attach(state: RouterState, request: Attach, now: float) -> None:
+    """Give a connection its session, send `connected`, and answer the connection; `now` on Trio's clock."""
+    lane, identity = request.lane, request.identity
     if state.draining:
         request.reply.send(Refused(CloseCode.GOING_AWAY, "the server is going down"))
-        return []
-    session = state.sessions.by_token(request.token) if request.token else None
-    if session is None:
-        return [_open(state, request)]
-    refusal = _refuse_resume(state, session, request.identity)
-    if refusal is not None:
-        request.reply.send(refusal)
-        return []
-    return _resume(state, session, request)
+    elif lane.ended or lane.close_request is not None:
+        request.reply.send(Refused(CloseCode.GOING_AWAY, "the connection is over"))
+    elif (session := state.sessions.by_token(request.token or "")) is not None:
+        refusal = _refuse_resume(state, session, identity)
+        if refusal is None:
+            _resume(state, session, request)
+        else:
+            request.reply.send(refusal)
+    elif identity is not None or admits_anonymous(state):
+        _open(state, request, identity or anonymous(state), now)
+    else:
+        request.reply.send(None)
 
 
-def _open(state: RouterState, request: Attach) -> Announcement:
-    identity = request.identity or anonymous(state)
-    session = state.sessions.open(identity, grants_of(state, identity), state.clock.unix_s())
-    state.sessions.attach(session, request.lane)
+def _open(state: RouterState, request: Attach, identity: Identity, now: float) -> None:
+    session = state.sessions.open(identity, grants_of(state, identity), now)
+    request.session = session
+    state.sessions.attach(session, request.lane, state.clock.unix_s())
     _say_connected(state, session, request, reconnected=False)
-    return "client.connected", session, {}
+    state.announce("client.connected", session)
 
 
 def _refuse_resume(state: RouterState, session: Session, identity: Identity | None) -> Refused | None:
@@ -52,31 +55,29 @@ def _refuse_resume(state: RouterState, session: Session, identity: Identity | No
     return None
 
 
-def _resume(state: RouterState, session: Session, request: Attach) -> list[Announcement]:
-    if session.lane is not None:
-        elder = session.lane
-        state.sessions.detach(session, 0.0)
-        elder.close(CloseCode.SESSION_TAKEN_OVER, "another connection resumed this session")
+def _resume(state: RouterState, session: Session, request: Attach) -> None:
+    elder = session.lane
+    if elder is not None:
+        elder.close(CloseCode.SESSION_TAKEN_OVER, _TAKEN_OVER)
+    request.session = session
+    state.sessions.attach(session, request.lane, state.clock.unix_s())
     if request.identity is not None:
         state.sessions.sign_in(session, request.identity, grants_of(state, request.identity))
-    lost = [name for name in session.subscriptions if name not in session.grants.subscribe]
-    for name in lost:
-        subscription = session.subscriptions.pop(name)
-        state.subscriptions.remove(subscription)
-        session.outbox.discard(subscription.queue)
-    marks = state.marks(session)
-    state.sessions.renew_token(session, keep_previous=True)
-    state.sessions.attach(session, request.lane)
+    lost = state.unsubscribe(session, not_allowed(session))
+    positions = state.positions(session, sorted(session.subscriptions))
+    state.sessions.renew_token(session, keep=request.token)
     _say_connected(
         state,
         session,
         request,
         reconnected=True,
-        channels=sorted(marks),
-        positions=state.positions(marks),
+        channels=list(positions),
+        positions=positions,
         **denied_fields(dict.fromkeys(lost, ErrorCode.PERMISSION_DENIED)),
     )
-    return [("client.resumed", session, {"channels": sorted(marks)})]
+    if elder is not None:
+        state.announce("client.disconnected", session, code=CloseCode.SESSION_TAKEN_OVER, reason=_TAKEN_OVER)
+    state.announce("client.resumed", session, channels=list(positions))
 
 
 def _say_connected(state: RouterState, session: Session, request: Attach, *, reconnected: bool, **more: Any) -> None:
@@ -94,8 +95,8 @@ def _say_connected(state: RouterState, session: Session, request: Attach, *, rec
         "reconnection_token": session.token,
         "expires_in": _number(config.session_ttl_s),
     }
-    request.lane.send_control(reply("connected", **fields, **more))
-    request.reply.send(Attached(session))
+    request.lane.send_control(reply("connected", request.id, **fields, **more))
+    request.reply.send(session)
 
 
 def sign_in(state: RouterState, session: Session, item: SignIn, now: str) -> bytes:
@@ -113,12 +114,25 @@ def sign_in(state: RouterState, session: Session, item: SignIn, now: str) -> byt
     )
 
 
-def end_session(state: RouterState, session: Session) -> None:
-    """Forget a session and its subscriptions."""
-    for subscription in session.subscriptions.values():
-        state.subscriptions.remove(subscription)
-    session.subscriptions.clear()
-    state.sessions.end(session)
+def fresh_token(state: RouterState, session: Session, item: GetReconnectionToken, now: str) -> bytes:
+    """Replace the reconnection token of a session; the `reconnection_token` that says so."""
+    state.sessions.renew_token(session)
+    expires_in = _number(state.config.session_ttl_s)
+    return reply("reconnection_token", item.id, token=session.token, expires_in=expires_in, timestamp=now)
+
+
+def depart(state: RouterState, message: Depart, now: float) -> None:
+    """Take a session's connection away; the session waits for another one, unless it was closed for good."""
+    session = message.session
+    if session.lane is not message.lane:
+        return  # taken over by another connection, or departed before
+    if message.code == CloseCode.NORMAL or 4500 <= message.code <= 4999:
+        state.end(session)
+    else:
+        surplus = state.sessions.detach(session, now)
+        if surplus is not None:
+            state.end(surplus)
+    state.announce("client.disconnected", session, code=message.code, reason=message.reason or None)
 
 
 def anonymous(state: RouterState) -> Identity:
@@ -126,11 +140,21 @@ def anonymous(state: RouterState) -> Identity:
     return Identity(user_id=None, role=ADMIN if state.config.development else ANONYMOUS)
 
 
+def admits_anonymous(state: RouterState) -> bool:
+    """Whether a client may go without a token."""
+    return state.config.allow_anonymous or state.config.development
+
+
 def grants_of(state: RouterState, identity: Identity) -> Grants:
     """What an identity may do; one object for all that have a role's own grants, for connections are many."""
     if identity.subscribe is None and identity.publish is None and identity.role in state.grants_by_role:
         return state.grants_by_role[identity.role]
     return grants(identity.role, identity.subscribe, identity.publish, state.streams, state.config.roles)
+
+
+def not_allowed(session: Session) -> list[str]:
+    """Subscriptions that the session's claims do not allow (any more)."""
+    return [name for name in session.subscriptions if name not in session.grants.subscribe]
 
 
 def _number(value: float) -> float | int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
 import structlog
 import trio
@@ -18,16 +19,22 @@ from router.server import Server
 
 log = structlog.get_logger("router")
 
+EXIT_FAILURE = 1
 EXIT_USAGE = 2
+#: What a shell adds to the number of the signal that ended a program.
+EXIT_BY_SIGNAL = 128
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 after an orderly stop, 2 for a setting that cannot be used."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit.
+
+    The exit code is 0 after an orderly stop, 1 after a failure, 2 for a setting that cannot be used, and 128 and
+    the number of the second signal where one was needed.
+    """
+    options = _parser().parse_args(arguments)
     try:
         config = from_environment(
-            host=options.host, port=options.port, insecure=options.insecure or None, log_level=options.log_level
+            host=options.host, port=options.port, insecure=options.insecure, log_level=options.log_level
         )
         sys.exit(serve(config))
     except (ConfigError, KeyConfigError) as error:
@@ -35,16 +42,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(EXIT_USAGE)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}; see --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="neurograph-router", description="Real-time event routing over WebSocket.")
+    parser = _Parser(prog="neurograph-router", description="Real-time event routing over WebSocket.")
     parser.add_argument("--version", action="version", version=f"neurograph-router {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
-    serve_command = commands.add_parser("serve", help="serve WebSocket and HTTP on one port")
+    serve_command = commands.add_parser(
+        "serve",
+        help="serve WebSocket and HTTP on one port",
+        description="Serve WebSocket and HTTP on one port. Every setting is also a variable NEUROGRAPH_<SETTING>.",
+    )
     serve_command.add_argument("--host", help="address to bind (127.0.0.1)")
-    serve_command.add_argument("--port", type=int, help="port to bind, 0 for a free one (8000)")
-    serve_command.add_argument("--log-level", help="debug, info, warning or error (info)")
+    serve_command.add_argument("--port", help="port to bind, 0 for a free one (8000)")
+    serve_command.add_argument("--log-level", help="debug, info, warning, error or critical (info)")
     serve_command.add_argument(
-        "--insecure", action="store_true", help="bind any address though no key is configured; anonymous has few rights"
+        "--insecure",
+        action="store_true",
+        default=None,
+        help="bind any address though no key is configured; anonymous has few rights",
     )
     return parser
 
@@ -53,32 +74,53 @@ def serve(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; a second one ends everything at once.
 
     Returns:
-        0 after an orderly stop, else 128 and the number of the second signal.
+        The exit code, as `main` has it.
+
+    Raises:
+        ConfigError: A key cannot be used, or the address cannot be bound.
+        KeyConfigError: Likewise.
     """
     handler = LogHandler()
     logs.configure(config.log_level, sys.stderr, handler)
-    return trio.run(_serve, config, handler)
+    try:
+        return trio.run(_serve, Server(config, handler))
+    except (ConfigError, KeyConfigError):
+        raise
+    except Exception as error:
+        reasons = [f"{type(each).__name__}: {each}" for each in _leaves(error)]
+        log.critical("the server failed", reason="; ".join(reasons), exc_info=error)
+        return EXIT_FAILURE
 
 
-async def _serve(config: Config, handler: LogHandler) -> int:
-    server = Server(config, handler)
-    ended_by = 0
+def _leaves(error: Exception) -> Iterator[Exception]:
+    """What went wrong, out of the groups that nurseries wrap it in."""
+    if isinstance(error, ExceptionGroup):
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error
+
+
+async def _serve(server: Server) -> int:
+    exit_code = 0
+    failure: Exception | None = None
     async with trio.open_nursery() as nursery:
 
         async def watch(*, task_status: trio.TaskStatus[None]) -> None:
-            nonlocal ended_by
+            nonlocal exit_code
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 task_status.started()
-                async for number in signals:
-                    if ended_by:
-                        nursery.cancel_scope.cancel()
-                        return
-                    ended_by = number
-                    log.info("stopping", signal=signal.Signals(number).name)
-                    server.stop()
+                log.info("stopping", signal=signal.Signals(await anext(signals)).name)
+                server.stop()
+                exit_code = EXIT_BY_SIGNAL + await anext(signals)
+            nursery.cancel_scope.cancel()
 
         await nursery.start(watch)
-        await server.run()
-        ended_by = 0
+        try:
+            await server.run()
+        except Exception as error:  # handed on below, bare: the nursery would wrap it in a group
+            failure = error
         nursery.cancel_scope.cancel()
-    return 128 + ended_by if ended_by else 0
+    if failure is not None:
+        raise failure
+    return exit_code

@@ -7,13 +7,15 @@ task through the lane; so a connection is two tasks.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import structlog
 import trio
+from msgspec import UNSET
 
-from actors import ActorError, ActorGoneError, ActorRef, Mailbox, MailboxFull
+from actors import ActorError, ActorGoneError, ActorRef, Mailbox, MailboxFull, Reply
 from router.attachment import anonymous, grants_of
 from router.auth import Authenticator, Identity, InvalidTokenError
 from router.errors import CloseCode, ErrorCode
@@ -21,9 +23,9 @@ from router.frames import Binary
 from router.handshake import Handshake
 from router.intake import Intake
 from router.lanes import Lane, WebSocket
-from router.letters import Attach, Attached, Depart, Item, Letter, Message, Refused, SignIn
+from router.letters import Attach, Depart, Item, Letter, Message, Refused, SignIn
 from router.permissions import Grants
-from router.protocol import Authenticate, Refusal, decode
+from router.protocol import Authenticate, Id, Refusal, decode
 from router.sessions import Session
 from router.state import RouterState
 
@@ -49,13 +51,13 @@ class Services:
 class Connection:
     """One client's connection.
 
-    The mutable state is who the client is, its session once it has one, and the judge of its messages. The lane
+    The mutable state is who the client is, what it asked the router for, and the judge of its messages. The lane
     has the rest.
     """
 
     __slots__ = (
-        "_first", "_grants", "_handshake", "_identity", "_intake", "_lane", "_services", "_session", "_ws",
-        "address", "expiry_announced", "heartbeat_at",
+        "_grants", "_handshake", "_identity", "_intake", "_lane", "_request", "_services", "_session", "_signing_in",
+        "_ws", "address", "expiry_announced", "heartbeat_at",
     )  # fmt: skip
 
     def __init__(self, lane: Lane, handshake: Handshake, services: Services, address: str) -> None:
@@ -66,9 +68,11 @@ class Connection:
         self._identity: Identity | None = None
         self._grants = _NO_GRANTS
         self._session: Session | None = None
+        #: What the router was asked and has not answered.
+        self._request: Attach | None = None
+        #: The time that a client has which must sign in first; None: it need not.
+        self._signing_in: trio.CancelScope | None = None
         self._ws = WebSocket(lane)
-        #: Set by the first message where it has to be `authenticate`.
-        self._first: trio.Event | None = None
         self.address = address
         #: `token_expiring` has been said of the token in force.
         self.expiry_announced = False
@@ -87,8 +91,8 @@ class Connection:
 
     @property
     def session(self) -> Session | None:
-        """Its session, once it has one."""
-        return self._session
+        """Its session, once it has one: also one that it was given and has not been told of."""
+        return self._session if self._request is None else self._request.session
 
     @property
     def identity(self) -> Identity | None:
@@ -116,91 +120,99 @@ class Connection:
                 self._depart()
             await self._lane.hang_up(config.close_s)
         finally:
-            await self._lane.drop()
-
-    # Opening
+            with trio.move_on_after(config.close_s, shield=True):  # it does not wait, but who knows the transport
+                await self._lane.drop()
 
     async def _serve(self, mailbox: Mailbox[Wake]) -> None:
-        if await self._sign_in():
+        if not self._is_over():  # it is, where it is one connection too many
+            await self._check_token()
+        if not self._is_over():
             await self._attach()
-            async for _ in mailbox:
-                await self._lane.write_waiting()
-                if self._lane.said_last:
-                    self._lane.close(CloseCode.GOING_AWAY, "the server is going down")
-                if self._is_over():
-                    break
+        if self._signing_in is None:
+            await self._write(mailbox)
+        else:
+            with self._signing_in:
+                await self._write(mailbox)
+            if self._signing_in.cancelled_caught:
+                self._lane.close(CloseCode.POLICY_VIOLATION, "sign-in took too long")
+
+    async def _write(self, mailbox: Mailbox[Wake]) -> None:
+        """Write what waits whenever woken, until the connection is over."""
+        lane = self._lane
+        while not self._is_over():
+            try:
+                await mailbox.receive()
+            except trio.EndOfChannel:
+                lane.close(CloseCode.GOING_AWAY, "the server is going down")
+            await lane.write_waiting()
+            if lane.said_last:
+                lane.close(CloseCode.GOING_AWAY, "the server is going down")
 
     def _is_over(self) -> bool:
         lane = self._lane
         return lane.close_request is not None or lane.left or lane.ended
 
-    async def _sign_in(self) -> bool:
-        """Find out who the client is, or wait for it to say so where it has to; False: it is to be closed."""
-        token, authenticator = self._handshake.token, self._services.authenticator
-        if authenticator is None:
-            if token is not None:
-                log.warning("token ignored: no key is configured", address=self.address)
-            return True
-        if token is not None:
-            return await self._check_first(token, authenticator)
-        if self._services.state.config.allow_anonymous or self._handshake.reconnection_token:
-            return True
-        return await self._wait_for_authenticate()
+    # Opening
 
-    async def _check_first(self, token: str, authenticator: Authenticator) -> bool:
+    async def _check_token(self) -> None:
+        """Learn who the client is by the token of its handshake; a bad one is answered by the close."""
+        token, services = self._handshake.token, self._services
+        if token is None:
+            return
+        if services.authenticator is not None:
+            await self._verify_first(token, services.authenticator)
+        elif not services.state.token_ignored:
+            services.state.token_ignored = True
+            log.warning("a token came, and no key is configured to check it: such tokens are ignored")
+
+    async def _verify_first(self, token: str, authenticator: Authenticator) -> None:
         try:
             self._identity = await authenticator.verify(token)
         except InvalidTokenError as error:
             self._lane.close(CloseCode.POLICY_VIOLATION, error.reason)
-            return False
-        return True
 
-    async def _wait_for_authenticate(self) -> bool:
-        self._first = trio.Event()
-        self._ws.read(self._take_first)
-        with trio.move_on_after(self._services.state.config.sign_in_s):
-            await self._first.wait()
-        if self._identity is None:
-            self._lane.close(CloseCode.POLICY_VIOLATION, "sign-in took too long")
-            return False
-        return True
-
-    async def _attach(self) -> None:
+    async def _attach(self, reply_to: Id = UNSET) -> None:
         """Get a session from the router, which sends `connected`; then begin to read."""
-        services, token = self._services, self._handshake.reconnection_token
-        if self._session is not None:
-            return
+
+        def question(reply: Reply[Session | Refused | None]) -> Attach:
+            token = self._handshake.reconnection_token
+            self._request = Attach(reply, lane=self._lane, identity=self._identity, token=token, id=reply_to)
+            return self._request
+
         try:
-            answer: Attached | Refused = await services.router.ask(
-                lambda reply: Attach(reply, lane=self._lane, identity=self._identity, token=token)
-            )
+            answer = await self._services.router.ask(question)
         except ActorError as error:
             self._lane.close(CloseCode.INTERNAL_ERROR, str(error))
             return
-        if isinstance(answer, Attached):
-            self._session = answer.session
-            self._identity, self._grants = answer.session.identity, answer.session.grants
-            self._ws.read(self._take)
-        else:
+        self._request = None
+        if answer is None:
+            self._signing_in = trio.CancelScope(deadline=trio.current_time() + self._services.state.config.sign_in_s)
+            self._ws.read(self._take_first)
+        elif isinstance(answer, Refused):
             self._lane.close(answer.code, answer.reason)
+        else:
+            self._session, self._identity, self._grants = answer, answer.identity, answer.grants
+            self._ws.read(self._take)
 
     # Reading
 
     async def _take_first(self, messages: list[bytes]) -> None:
         """The first message where it has to be `authenticate`; what came with it is taken as usual."""
-        assert self._first is not None
+        assert self._signing_in is not None
         assert self._services.authenticator is not None
-        try:
-            message = decode(messages[0])
-            if not isinstance(message, Authenticate):
-                raise Refusal(ErrorCode.INVALID_TOKEN, "the first message must be authenticate")
-            self._identity = await self._services.authenticator.verify(message.token)
-        except (Refusal, InvalidTokenError) as error:
-            self._lane.close(CloseCode.POLICY_VIOLATION, str(error))
-        else:
-            await self._attach()
-        self._first.set()
-        if self._session is not None and len(messages) > 1:
+        if isinstance(messages[0], Binary):
+            self._refuse_binary()
+            return
+        message = _only_authenticate(messages[0])
+        if message is None:
+            self._lane.close(CloseCode.POLICY_VIOLATION, "the first message must be authenticate")
+            return
+        self._signing_in.deadline = math.inf  # it came in time, however long the check takes
+        await self._verify_first(message.token, self._services.authenticator)
+        if self._is_over():
+            return
+        await self._attach(message.id)
+        if len(messages) > 1 and not self._is_over():
             await self._take(messages[1:])
 
     async def _take(self, messages: list[bytes]) -> None:
@@ -210,7 +222,7 @@ class Connection:
         left = iter(messages)
         while (stopped_at := self._intake.judge_all(left, self._grants, items)) is not None:
             if isinstance(stopped_at, Binary):
-                self._lane.close(CloseCode.UNSUPPORTED_DATA, "binary messages are not taken")
+                self._refuse_binary()
                 break
             try:
                 items.append(await self._authenticate(stopped_at))
@@ -223,10 +235,14 @@ class Connection:
         except ActorGoneError as error:
             self._lane.close(CloseCode.INTERNAL_ERROR, str(error))
 
+    def _refuse_binary(self) -> None:
+        self._lane.close(CloseCode.UNSUPPORTED_DATA, "binary messages are not taken")
+
     async def _authenticate(self, message: Authenticate) -> SignIn:
         """Check a token that comes over an open connection; the old one stays good where this one is not."""
         services = self._services
         known = self._identity
+        assert known is not None
         if services.authenticator is None:
             identity = anonymous(services.state)
         else:
@@ -234,7 +250,7 @@ class Connection:
                 identity = await services.authenticator.verify(message.token)
             except InvalidTokenError as error:
                 raise Refusal(ErrorCode.INVALID_TOKEN, error.reason, id=message.id) from None
-        if known is not None and known.user_id is not None and identity.user_id != known.user_id:
+        if known.user_id is not None and identity.user_id != known.user_id:
             raise Refusal(ErrorCode.INVALID_TOKEN, "the token is another user's", id=message.id)
         self._identity, self.expiry_announced = identity, False
         self._grants = grants_of(services.state, identity)
@@ -243,13 +259,14 @@ class Connection:
     # Ending
 
     def _depart(self) -> None:
-        """Tell the router. Where its mailbox is full, it finds the note at its next look at the clock."""
+        """Tell the router. Where its mailbox is full, it finds the note when it has worked through that."""
         self._lane.end()
         self._services.connections.discard(self)
-        if self._session is None:
-            return
+        session = self.session
+        if session is None:
+            return  # if the router has not seen the request yet, it will see that the lane has ended
         code, reason = self._end()
-        departure = Depart(self._session, self._lane, code, reason)
+        departure = Depart(session, self._lane, code, reason)
         try:
             self._services.router.tell(departure)
         except MailboxFull:
@@ -262,3 +279,11 @@ class Connection:
         if self._lane.close_request is not None:
             return self._lane.close_request
         return self._ws.closed_by_peer or (1006, "")
+
+
+def _only_authenticate(payload: bytes) -> Authenticate | None:
+    try:
+        message = decode(payload)
+    except Refusal:
+        return None
+    return message if isinstance(message, Authenticate) else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import itertools
 from functools import partial
 from http import HTTPStatus
@@ -12,108 +14,146 @@ import trio
 
 from actors import ActorError, ActorRef, ChildSpec, Restart, Supervisor
 from router import handshake
-from router.config import Config
 from router.connection import WAKE, Connection, Services, Wake
 from router.errors import CloseCode
-from router.http import HeadTooLargeError, HttpServer, NotHttpError, address_of, parse_head, read_head, refuse
+from router.frames import CLOSE, frame
+from router.handshake import Handshake
+from router.heads import Refused, check_upgrade, linger, parse_head, read_head, refuse, values, wants_websocket
+from router.http import HttpServer
 from router.lanes import Lane, socket_writer
+from router.listening import address_of
 from router.origin import ForeignRequest, check
 
 log = structlog.get_logger("router.front_door")
 
 WEBSOCKET_PATH = b"/ws"
+_SUBPROTOCOL = "sec-websocket-protocol"
+#: What the accepted key is made with (RFC 6455 section 1.3).
+_KEY_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 #: A connection's mailbox takes wake-ups, of which one waits at most.
 _MAILBOX_SIZE = 4
-
-
-class _Refused(Exception):
-    """A request that is answered here, by a problem document."""
-
-    def __init__(self, status: HTTPStatus, code: str, detail: str, *headers: tuple[str, str]) -> None:
-        super().__init__(detail)
-        self.answer = (status, code, detail, headers)
 
 
 class FrontDoor:
     """Takes connections from the listeners.
 
-    The mutable state is the number of the last connection; connections themselves belong to their supervisor.
+    The mutable state is the number of the last WebSocket, how many streams are in its own hands, which of these
+    wait for a head, and whether the door is shut. WebSockets belong to their supervisor.
     """
 
     def __init__(self, services: Services, connections: Supervisor, http: HttpServer, max_connections: int) -> None:
+        """Make a front door.
+
+        Args:
+            services: What WebSockets share.
+            connections: Supervises them.
+            http: Serves all else.
+            max_connections: WebSockets beyond this number are closed 1013 when they have opened.
+        """
         self._services = services
-        self._config: Config = services.state.config
+        self._config = services.state.config
         self._connections = connections
         self._http = http
         self._max_connections = max_connections
         self._numbers = itertools.count(1)
+        self._shut = False
+        self._inside = 0
+        self._waiting_for_heads: set[trio.CancelScope] = set()
+        self._emptied = trio.Event()
 
-    async def handle(self, stream: trio.SocketStream) -> None:
-        """Serve one connection: a WebSocket goes to an actor of its own, HTTP is answered in this task.
+    @property
+    def open(self) -> int:
+        """How many connections there are, of any kind."""
+        return self._inside + len(self._connections)
 
-        Cancellation: the connection is closed at once.
+    def take(self, stream: trio.SocketStream, nursery: trio.Nursery) -> None:
+        """Serve one connection: a WebSocket goes to an actor of its own, HTTP is answered by a task in `nursery`.
+
+        Whatever goes wrong is this connection's own: it is logged and ends there.
         """
+        self._inside += 1
+        nursery.start_soon(self._handle, stream, name="front door")
+
+    async def _handle(self, stream: trio.SocketStream) -> None:
         kept = False
         try:
-            head = await self._head(stream)
-            if head:
-                kept = await self._lead(stream, head)
-        except _Refused as refused:
-            await self._refuse(stream, refused)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the peer has left
+            kept = await self._lead(stream)
+        except* (trio.BrokenResourceError, trio.ClosedResourceError, ActorError):
+            pass  # the peer has left, or the server is going down
+        except* Exception as group:
+            log.error("a connection failed", address=address_of(stream), exc_info=group)
         finally:
+            self._inside -= 1
+            if not self._inside:
+                self._emptied.set()
             if not kept:
                 await trio.aclose_forcefully(stream)
 
-    async def _head(self, stream: trio.SocketStream) -> bytes:
-        limit = self._config.max_head_bytes
-        try:
-            with trio.fail_after(self._config.handshake_s):
-                return await read_head(stream, limit)
-        except trio.TooSlowError:
-            detail = f"the request head was not whole within {self._config.handshake_s:g} s"
-            raise _Refused(HTTPStatus.REQUEST_TIMEOUT, "request_timeout", detail) from None
-        except HeadTooLargeError:
-            detail = f"the request head is over {limit} bytes"
-            raise _Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "payload_too_large", detail) from None
-        except NotHttpError:
-            raise _Refused(HTTPStatus.BAD_REQUEST, "invalid_message", "this is no HTTP request") from None
+    def shut(self) -> None:
+        """Close all connections whose request is not whole yet, and those that come now."""
+        self._shut = True
+        for scope in self._waiting_for_heads:
+            scope.cancel()
 
-    async def _lead(self, stream: trio.SocketStream, head: bytes) -> bool:
+    async def wait_empty(self) -> None:
+        """Wait until every stream has ended or gone to its actor. Cancellation: safe."""
+        await trio.lowlevel.checkpoint()
+        while self._inside:
+            self._emptied = trio.Event()
+            await self._emptied.wait()
+
+    async def _lead(self, stream: trio.SocketStream) -> bool:
         """Returns whether the stream has gone to an actor."""
-        request = parse_head(head)
-        if request is None or not _wants_websocket(request):
-            await self._http.serve(stream, head)
+        try:
+            head = await self._read_head(stream)
+            if not head:
+                return False
+            request = parse_head(head)
+            asked = self._read_handshake(request) if wants_websocket(request) else None
+        except Refused as refused:
+            await refuse(stream, refused, self._config.close_s)
             return False
-        self._admit(stream, head, request)
+        if asked is None:
+            await self._http.serve(stream, head, request)
+            return False
+        if len(self._connections) >= self._max_connections:
+            await self._turn_away(stream, request, asked)
+            return False
+        self._admit(stream, head, asked)
         return True
 
-    def _admit(self, stream: trio.SocketStream, head: bytes, request: h11.Request) -> None:
-        """Check what the WebSocket library does not, and start the connection's actor."""
-        if request.http_version < b"1.1":
-            raise _Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "invalid_message", "a WebSocket needs HTTP/1.1")
-        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers]
-        fields = dict(headers)
-        path, _, _ = request.target.partition(b"?")
-        if path != WEBSOCKET_PATH:
-            raise _Refused(HTTPStatus.NOT_FOUND, "not_found", f"the WebSocket is at {WEBSOCKET_PATH.decode()}")
+    async def _read_head(self, stream: trio.SocketStream) -> bytes:
+        head = b""
+        if not self._shut:
+            with trio.CancelScope() as waiting:
+                self._waiting_for_heads.add(waiting)
+                try:
+                    head = await read_head(stream, self._config.max_head_bytes, self._config.handshake_s)
+                finally:
+                    self._waiting_for_heads.discard(waiting)
+        return head
+
+    def _read_handshake(self, request: h11.Request) -> Handshake:
+        if request.target.partition(b"?")[0] != WEBSOCKET_PATH:
+            raise Refused(HTTPStatus.NOT_FOUND, "not_found", f"the WebSocket is at {WEBSOCKET_PATH.decode()}")
+        check_upgrade(request)
+        headers = [(name.decode(), value.decode("latin-1")) for name, value in request.headers]
+        offered = [item.strip() for name, value in headers if name == _SUBPROTOCOL for item in value.split(",")]
         try:
-            check(self._config, origin=fields.get("origin"), host=fields.get("host"))
-            offered = [item.strip() for item in fields.get("sec-websocket-protocol", "").split(",")]
-            asked = handshake.read(request.target.decode("latin-1"), headers, offered)
+            check(self._config, origin=_text(values(request, b"origin")), host=_text(values(request, b"host")))
+            return handshake.read(request.target.decode(), headers, offered)
         except ForeignRequest as error:
-            raise _Refused(HTTPStatus.FORBIDDEN, "permission_denied", str(error)) from None
+            raise Refused(HTTPStatus.FORBIDDEN, "permission_denied", str(error)) from None
         except handshake.BadHandshake as error:
-            raise _Refused(HTTPStatus.BAD_REQUEST, "invalid_message", str(error)) from None
+            raise Refused(HTTPStatus.BAD_REQUEST, "invalid_message", str(error)) from None
+
+    def _admit(self, stream: trio.SocketStream, head: bytes, asked: Handshake) -> None:
+        """Start the connection's actor."""
         name = f"connection-{next(self._numbers)}"
-        full = len(self._connections) >= self._max_connections
-        make = partial(self._make, name, stream, head, asked, full)
+        make = partial(self._make, name, stream, head, asked)
         self._connections.spawn(ChildSpec(name, make, Restart.TEMPORARY, mailbox_size=_MAILBOX_SIZE))
 
-    def _make(
-        self, name: str, stream: trio.SocketStream, head: bytes, asked: handshake.Handshake, full: bool
-    ) -> Connection:
+    def _make(self, name: str, stream: trio.SocketStream, head: bytes, asked: Handshake) -> Connection:
         lane = Lane(
             stream,
             head,
@@ -124,24 +164,29 @@ class FrontDoor:
             max_control_messages=self._config.control_messages,
             max_control_bytes=self._config.control_bytes,
         )
-        if full:
-            lane.close(CloseCode.TRY_AGAIN_LATER, f"the limit of {self._max_connections} connections is reached")
         return Connection(lane, asked, self._services, address_of(stream))
 
-    async def _refuse(self, stream: trio.SocketStream, refused: _Refused) -> None:
-        """Answer, and take what still comes for a moment: unread input would reset the answer."""
+    async def _turn_away(self, stream: trio.SocketStream, request: h11.Request, asked: Handshake) -> None:
+        """Complete the handshake, for browsers cannot read a failed one, and close. No actor is spent on it."""
+        (key,) = values(request, b"sec-websocket-key")
+        accept = base64.b64encode(hashlib.sha1(key + _KEY_SUFFIX, usedforsecurity=False).digest())
+        lines = [
+            b"HTTP/1.1 101 Switching Protocols",
+            b"Upgrade: websocket",
+            b"Connection: Upgrade",
+            b"Sec-WebSocket-Accept: " + accept,
+        ]
+        if asked.subprotocol is not None:
+            lines.append(b"Sec-WebSocket-Protocol: " + asked.subprotocol.encode())
+        reason = f"the limit of {self._max_connections} connections is reached"
+        close = frame(CLOSE, CloseCode.TRY_AGAIN_LATER.to_bytes(2, "big") + reason.encode())
         with trio.move_on_after(self._config.close_s):
-            try:
-                await refuse(stream, *refused.answer)
-                await stream.send_eof()
-                while await stream.receive_some():
-                    pass
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                pass
+            await stream.send_all(b"\r\n".join([*lines, b"", close]))
+            await linger(stream, self._config.close_s)
 
 
-def _wants_websocket(request: h11.Request) -> bool:
-    return any(name == b"upgrade" and value.strip().lower() == b"websocket" for name, value in request.headers)
+def _text(values: list[bytes]) -> str | None:
+    return b", ".join(values).decode("latin-1") if values else None
 
 
 def _wake(ref: ActorRef[Wake]) -> None:

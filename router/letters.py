@@ -44,8 +44,10 @@ class Events:
     id: Id = UNSET
 
 
+#: What reads or changes the session.
+Change = SubscribeTo | Unsubscribe | GetSubscriptions | GetReconnectionToken | SignIn
 #: One thing to do, or (as bytes) a reply that the connection could render alone, at its place in the order.
-Item = bytes | Events | SubscribeTo | Unsubscribe | GetSubscriptions | GetReconnectionToken | SignIn
+Item = bytes | Events | Change
 
 
 @dataclass(slots=True, frozen=True)
@@ -58,13 +60,6 @@ class Letter:
 
 
 @dataclass(slots=True, frozen=True)
-class Attached:
-    """A connection has its session; `connected` has been sent."""
-
-    session: Session
-
-
-@dataclass(slots=True, frozen=True)
 class Refused:
     """A connection gets no session and is to be closed."""
 
@@ -72,17 +67,36 @@ class Refused:
     reason: str
 
 
-class Attach(Call[Attached | Refused]):
-    """A connection asks for its session, a new one or the one that its reconnection token names."""
+class Attach(Call[Session | Refused | None]):
+    """A connection asks for its session, a new one or the one that its reconnection token names.
+
+    The answer is the session, to which `connected` has been sent; or that there is none; or None: who asks has to
+    sign in first.
+
+    Attributes:
+        lane: The connection's.
+        identity: Who its JWT says it is; None: it brought none.
+        token: Its reconnection token.
+        id: The `id` of the message that brought the JWT, if it was one; `connected` is the reply to it.
+        session: Set by the router before the session has this connection. Who waits for the answer no more, or gets
+            none because the router failed, still has to give it back.
+    """
 
     def __init__(
-        self, reply: Reply[Attached | Refused], *, lane: Lane, identity: Identity | None, token: str | None
+        self,
+        reply: Reply[Session | Refused | None],
+        *,
+        lane: Lane,
+        identity: Identity | None,
+        token: str | None,
+        id: Id = UNSET,  # noqa: A002 - the wire's name
     ) -> None:
         super().__init__(reply)
         self.lane = lane
-        #: Who its JWT says it is; None: it brought none.
         self.identity = identity
         self.token = token
+        self.id = id
+        self.session: Session | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -118,7 +132,7 @@ class Drain(Call[int]):
     """The server is going down: say goodbye to everybody, answer with how many that were."""
 
 
-#: Sent once a second: look after what time changes.
+#: Wakes the router once a second, to look after what time alone changes.
 Tick = Literal["tick"]
 
 Message = Letter | Attach | Depart | Emit | SendTo | Drain | Tick

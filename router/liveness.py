@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import trio
 
-from actors import ActorRef, Mailbox, MailboxFull
-from router.clock import Clock
-from router.config import Config
+from actors import Mailbox, MailboxFull
+from router.auth import Identity
 from router.connection import Connection, Services
 from router.errors import CloseCode
 from router.frames import PING_FRAME
-from router.letters import Message
 from router.protocol import reply
 
 LOOK_EVERY_S = 1.0
@@ -27,10 +25,9 @@ class Liveness:
     """The actor that watches. It has no state: what it looks at belongs to the connections."""
 
     def __init__(self, services: Services) -> None:
-        self._config: Config = services.state.config
-        self._clock: Clock = services.state.clock
-        self._connections = services.connections
-        self._router: ActorRef[Message] = services.router
+        self._services = services
+        self._config = services.state.config
+        self._clock = services.state.clock
 
     async def run(self, mailbox: Mailbox[None], *, task_status: trio.TaskStatus[None]) -> None:
         """Look once a second, until the mailbox ends."""
@@ -46,19 +43,19 @@ class Liveness:
 
     async def _look(self) -> None:
         try:
-            self._router.tell("tick")
+            self._services.router.tell("tick")
         except MailboxFull:
-            pass  # it is busy; the next look will do
+            pass  # it is awake
         heartbeat = reply("ping", timestamp=self._clock.timestamp())
-        for index, connection in enumerate(tuple(self._connections)):
+        for index, connection in enumerate(tuple(self._services.connections), 1):
             self._look_at(connection, heartbeat)
-            if index % _CONNECTIONS_BETWEEN_YIELDS == _CONNECTIONS_BETWEEN_YIELDS - 1:
+            if index % _CONNECTIONS_BETWEEN_YIELDS == 0:
                 await trio.lowlevel.checkpoint()
 
     def _look_at(self, connection: Connection, heartbeat: bytes) -> None:
         lane, config, now = connection.lane, self._config, trio.current_time()
-        if lane.ended or connection.session is None:
-            return
+        if lane.ended or lane.closing or connection.session is None:
+            return  # its own task sees to it, under deadlines of its own
         if now - lane.heard_at > config.silence_s:
             lane.close(CloseCode.HEARTBEAT_MISSED, f"nothing heard for {config.silence_s:g} s")
         elif lane.begun_at is not None and now - lane.begun_at > config.message_s:
@@ -76,13 +73,13 @@ class Liveness:
         left = identity.expires_at - self._clock.unix_s()
         if left <= 0:
             connection.lane.close(CloseCode.TOKEN_EXPIRED, "the token has expired")
-        elif not connection.expiry_announced and left <= _notice(identity.expires_at, identity.issued_at):
+        elif not connection.expiry_announced and left <= _notice_s(identity, identity.expires_at):
             connection.expiry_announced = True
             expires_at = self._clock.timestamp(int(identity.expires_at * 1000))
             connection.lane.send_control(reply("token_expiring", expires_at=expires_at))
 
 
-def _notice(expires_at: float, issued_at: float | None) -> float:
-    if issued_at is None:
+def _notice_s(identity: Identity, expires_at: float) -> float:
+    if identity.issued_at is None:
         return EXPIRY_NOTICE_S
-    return min(EXPIRY_NOTICE_S, (expires_at - issued_at) / 2)
+    return min(EXPIRY_NOTICE_S, (expires_at - identity.issued_at) / 2)

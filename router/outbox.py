@@ -10,9 +10,10 @@ returns what was not handed whole to the socket.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterable, Sequence
+from heapq import heapify, heappush, heapreplace
 
 import msgspec
 
@@ -90,15 +91,14 @@ class Gap(msgspec.Struct, tag_field="type", tag="gap"):
         """The message, framed."""
         return text_frame(_encode(self))
 
-    def extend(self, first: int | None, last: int | None, count: int, epoch: str, reason: GapReason) -> bool:
-        """Take in events that adjoin; False where they do not, or were lost for another reason."""
-        if self.reason is not reason or self.epoch != epoch or self.count is None:
+    def absorb(self, later: Gap) -> bool:
+        """Take in the gap that follows; False where they do not adjoin, or were lost for different reasons."""
+        if self.reason is not later.reason or self.epoch != later.epoch or self.count is None or later.count is None:
             return False
-        if self.last is not None:
-            if first != self.last + 1:
-                return False
-            self.last = last
-        self.count += count
+        if self.last is not None and later.first != self.last + 1:
+            return False
+        self.last = later.last
+        self.count += later.count
         return True
 
 
@@ -108,19 +108,27 @@ class Queue:
     The mutable state is changed by its `Outbox` alone.
     """
 
-    __slots__ = ("channel", "entries", "events", "size")
+    __slots__ = ("channel", "discarded", "entries", "events", "size")
 
     def __init__(self, channel: str) -> None:
         self.channel = channel
         self.entries: deque[Slice | Gap] = deque()
         self.events = 0
         self.size = 0
+        #: Its subscription has ended: what the writer has taken of it does not come back.
+        self.discarded = False
 
-    def first_waiting_seq(self) -> int | None:
-        """The seq of the first event that waits or is announced as missing; None where nothing waits."""
-        for entry in self.entries:
-            return entry.first if isinstance(entry, Gap) else entry.seq(entry.start)
-        return None
+    def announce(self, at: int, gap: Gap) -> None:
+        """Put a gap at its place, as one with those that it adjoins."""
+        entries = self.entries
+        before = entries[at - 1] if at else None
+        if isinstance(before, Gap) and before.absorb(gap):
+            at, gap = at - 1, before
+        else:
+            entries.insert(at, gap)
+        after = entries[at + 1] if at + 1 < len(entries) else None
+        if isinstance(after, Gap) and gap.absorb(after):
+            del entries[at + 1]
 
 
 class Piece:
@@ -138,13 +146,14 @@ class Piece:
 
     def rest_of_frame(self) -> bytes:
         """What is missing of a frame that is partly out; empty where `sent` is a frame's end."""
+        if not self.sent:
+            return b""
         end = len(self.buffer)
         if isinstance(self.entry, Slice):
-            ends, base = self.entry.batch.ends, self.entry.batch.offset(self.entry.start)
-            before = base + self.sent
-            at = bisect_right(ends, before)
-            end = self.sent if before == self.entry.batch.offset(at) else ends[at] - base
-        return bytes(self.buffer[self.sent : end]) if self.sent else b""
+            batch = self.entry.batch
+            base = batch.offset(self.entry.start)
+            end = batch.ends[bisect_left(batch.ends, base + self.sent)] - base
+        return bytes(self.buffer[self.sent : end])
 
 
 class Outbox:
@@ -154,11 +163,13 @@ class Outbox:
     out.
     """
 
-    __slots__ = ("_ready", "dropped", "events", "max_bytes", "max_events", "reason", "size")
+    __slots__ = ("_by_size", "_ready", "dropped", "events", "max_bytes", "max_events", "reason", "size")
 
     def __init__(self, max_events: int, max_bytes: int, reason: GapReason = GapReason.SLOW_CONSUMER) -> None:
         # Queues with entries, in the order of their turns. Few at a time: an empty deque would weigh ten such lists.
         self._ready: list[Queue] = []
+        # Either empty or a heap with an entry for each ready queue that is not smaller than the queue: `_largest`.
+        self._by_size: list[tuple[int, int, Queue]] = []
         self.events = 0
         self.size = 0
         #: Events lost to the bound, over the session's life.
@@ -173,69 +184,75 @@ class Outbox:
 
     def put(self, queue: Queue, batch: Batch) -> None:
         """Queue a batch at the end of its channel; over the bound, the oldest of the largest queue go."""
-        self._append(queue, Slice(batch, 0, len(batch)))
+        if not queue.entries:
+            self._ready.append(queue)
+        entry = Slice(batch, 0, len(batch))
+        queue.entries.append(entry)
+        self._count(queue, len(entry), entry.size)
+        if self._by_size:
+            heappush(self._by_size, (-queue.size, id(queue), queue))
         if self.events > self.max_events or self.size > self.max_bytes:
-            self._enforce_bound()
+            self._keep_bound()
 
     def put_gap(self, queue: Queue, gap: Gap) -> None:
         """Announce at the end of a channel's queue that events are missing there."""
-        self._append(queue, gap)
+        if not queue.entries:
+            self._ready.append(queue)
+        queue.announce(len(queue.entries), gap)
 
     def limit(self, max_events: int, max_bytes: int, reason: GapReason) -> None:
         """Set another bound, as when a session loses or finds its connection, and enforce it."""
         self.max_events, self.max_bytes, self.reason = max_events, max_bytes, reason
-        self._enforce_bound()
+        self._keep_bound()
 
     def take(self, max_bytes: int) -> list[Piece]:
         """Take what is written next, the queues in turn, until `max_bytes` is reached (always one entry)."""
         pieces: list[Piece] = []
         taken = 0
+        self._by_size.clear()
         while self._ready and taken < max_bytes:
             queue = self._ready.pop(0)
             entry = queue.entries.popleft()
-            if isinstance(entry, Gap):
-                pieces.append(Piece(entry.frame(), queue, entry))
-            else:
-                pieces.append(Piece(entry.buffer, queue, entry))
-                self._count(queue, -len(entry), -entry.size)
+            buffer = entry.frame() if isinstance(entry, Gap) else entry.buffer
+            if isinstance(entry, Slice):
+                self._count(queue, -len(entry), -len(buffer))
             if queue.entries:
                 self._ready.append(queue)
-            taken += len(pieces[-1].buffer)
+            pieces.append(Piece(buffer, queue, entry))
+            taken += len(buffer)
         return pieces
 
     def give_back(self, pieces: Iterable[Piece]) -> None:
         """Return to the front of their queues what of `pieces` was not handed whole to the socket."""
+        self._by_size.clear()
         for piece in reversed(list(pieces)):
             queue, entry = piece.queue, piece.entry
-            if queue is None or entry is None or piece.sent == len(piece.buffer):
+            if queue is None or queue.discarded or entry is None or piece.sent == len(piece.buffer):
                 continue
-            if isinstance(entry, Slice):
-                base = entry.batch.offset(entry.start)
-                entry.start = bisect_right(entry.batch.ends, base + piece.sent)
-                self._count(queue, len(entry), entry.size)
             if not queue.entries:
-                self._ready.append(queue)
+                self._ready.insert(0, queue)
+            if isinstance(entry, Gap):
+                queue.announce(0, entry)
+                continue
+            entry.start = bisect_right(entry.batch.ends, entry.batch.offset(entry.start) + piece.sent)
+            self._count(queue, len(entry), entry.size)
             queue.entries.appendleft(entry)
+        self._keep_bound()
 
     def discard(self, queue: Queue) -> int:
-        """Forget all that waits in a queue, as when its subscription ends.
+        """Forget a queue for good, as when its subscription ends: what waits in it, and what might be given back.
 
         Returns:
-            How many events that were.
+            How many events waited.
         """
         events = queue.events
+        queue.discarded = True
         if queue.entries:
+            self._by_size.clear()
             self._ready.remove(queue)
             self._count(queue, -queue.events, -queue.size)
             queue.entries.clear()
         return events
-
-    def _append(self, queue: Queue, entry: Slice | Gap) -> None:
-        if not queue.entries:
-            self._ready.append(queue)
-        queue.entries.append(entry)
-        if isinstance(entry, Slice):
-            self._count(queue, len(entry), entry.size)
 
     def _count(self, queue: Queue, events: int, size: int) -> None:
         queue.events += events
@@ -243,33 +260,35 @@ class Outbox:
         self.events += events
         self.size += size
 
-    def _enforce_bound(self) -> None:
+    def _keep_bound(self) -> None:
         while self.events > self.max_events or self.size > self.max_bytes:
-            self._drop_oldest(max(self._ready, key=_size))
+            self._drop_oldest(self._largest())
+
+    def _largest(self) -> Queue:
+        """The queue with the most bytes. A stuck client may have a thousand, and each of its events asks anew."""
+        heap = self._by_size
+        if not heap or len(heap) > 4 * len(self._ready) + 64:
+            heap[:] = [(-queue.size, id(queue), queue) for queue in self._ready]
+            heapify(heap)
+        size, _, queue = heap[0]
+        while queue.size != -size:  # it was larger then
+            heapreplace(heap, (-queue.size, id(queue), queue))
+            size, _, queue = heap[0]
+        return queue
 
     def _drop_oldest(self, queue: Queue) -> None:
         """Drop from the oldest slice of `queue` what the bound asks for, and say so in a gap before the rest."""
-        at = next(index for index, entry in enumerate(queue.entries) if isinstance(entry, Slice))
-        oldest = queue.entries[at]
-        assert isinstance(oldest, Slice)
-        base = oldest.batch.offset(oldest.start)
-        by_size = bisect_right(oldest.batch.ends, base + self.size - self.max_bytes - 1) + 1
-        by_count = oldest.start + self.events - self.max_events
-        start, stop = oldest.start, min(oldest.stop, max(by_size, by_count))
-        lost = Slice(oldest.batch, start, stop)
-        self._count(queue, -len(lost), -lost.size)
-        self.dropped += len(lost)
+        at = 0
+        while isinstance(oldest := queue.entries[at], Gap):
+            at += 1
+        batch, start = oldest.batch, oldest.start
+        by_size = bisect_left(batch.ends, batch.offset(start) + self.size - self.max_bytes) + 1
+        stop = min(oldest.stop, max(by_size, start + self.events - self.max_events))
+        events = stop - start
+        self._count(queue, -events, batch.offset(start) - batch.offset(stop))
+        self.dropped += events
         oldest.start = stop
-        if not oldest:
+        if stop == oldest.stop:
             del queue.entries[at]
-        self._announce(queue, at, lost)
-
-    def _announce(self, queue: Queue, at: int, lost: Slice) -> None:
-        first, last, epoch = lost.seq(lost.start), lost.seq(lost.stop - 1), lost.batch.epoch
-        before = queue.entries[at - 1] if at else None
-        if not (isinstance(before, Gap) and before.extend(first, last, len(lost), epoch, self.reason)):
-            queue.entries.insert(at, Gap(queue.channel, epoch, first, last, len(lost), self.reason))
-
-
-def _size(queue: Queue) -> int:
-    return queue.size
+        first, last = oldest.seq(start), oldest.seq(stop - 1)
+        queue.announce(at, Gap(queue.channel, batch.epoch, first, last, events, self.reason))

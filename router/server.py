@@ -10,7 +10,8 @@ outboxes, close, stop the feeds, stop the router.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import structlog
 import trio
@@ -27,27 +28,27 @@ from router.front_door import FrontDoor
 from router.http import HttpServer
 from router.hub import Hub
 from router.letters import Drain, Message
-from router.listening import accept, allowed_connections, listen
+from router.listening import Addresses, accept, addresses_of, listen, make_room
 from router.liveness import Liveness
 from router.rest.app import make_app
 from router.state import RouterState
 
 log = structlog.get_logger("router.server")
 
+#: How long after the close frames' own deadline a connection has to end.
 _MORE_FOR_CLOSING_S = 1.0
-
-Addresses = Sequence[tuple[str, int]]
 
 
 class Server:
-    """The whole server.
-
-    Args:
-        config: The configuration.
-        log_handler: Collects log records for the `logs` channel; None: that channel has none.
-    """
+    """The whole server. It runs once; the mutable state is whether it was told to stop."""
 
     def __init__(self, config: Config, log_handler: LogHandler | None = None) -> None:
+        """Make a server.
+
+        Args:
+            config: The configuration.
+            log_handler: Collects log records for the `logs` channel; None: that channel has none.
+        """
         self._config = config
         self._log_handler = log_handler
         self._stop = trio.Event()
@@ -61,75 +62,87 @@ class Server:
 
         Raises:
             ConfigError: A key cannot be used, or the address cannot be bound.
-            actors.RestartLimitError: A service failed too often.
+            router.auth.KeyConfigError: Likewise.
+            ExceptionGroup: With an `actors.RestartLimitError`, where a service failed too often.
 
         Cancellation: everything ends at once, without goodbye.
         """
         authenticator = await _authenticator(self._config)
-        listeners = await listen(self._config)
-        state = RouterState(self._config)
-        status = StatusFeed()
-        services, router = self._services(state, authenticator)
-        async with trio.open_nursery() as outer:
-            await outer.start(services.run)
-            await router.send(status.event("running"))
-            async with trio.open_nursery() as inner:
-                connections = Supervisor("connections")
-                await inner.start(connections.run)
-                http = HttpServer(make_app(state, authenticator), self._config.http_send_s)
-                shared = Services(state, router, authenticator, self._watched)
-                door = FrontDoor(shared, connections, http, allowed_connections(self._config))
-                accepting = await inner.start(_accept_all, door, listeners, inner)
-                addresses = [listener.socket.getsockname()[:2] for listener in listeners]
-                self._say_listening(addresses)
-                task_status.started(addresses)
-                await self._stop.wait()
-                accepting.cancel()
-                await router.send(status.event("draining"))
-                await self._let_go(router, connections, http)
-                inner.cancel_scope.cancel()
-            services.stop()
+        with _closing(await listen(self._config)) as listeners:
+            state = RouterState(self._config)
+            status = StatusFeed()
+            services, shared = self._services(state, authenticator)
+            async with trio.open_nursery() as outer:
+                await outer.start(services.run)
+                await shared.router.send(status.event("running"))
+                async with trio.open_nursery() as inner:
+                    connections = Supervisor("connections")
+                    await inner.start(connections.run)
+                    http = HttpServer(make_app(state, authenticator), self._config.http_send_s, self._config.close_s)
+                    room = make_room(self._config)
+                    door = FrontDoor(shared, connections, http, room.websockets)
+                    try:
+                        async with trio.open_nursery() as acceptors:
+                            for listener in listeners:
+                                acceptors.start_soon(accept, listener, door, inner, room.connections)
+                            self._say_listening(addresses_of(listeners))
+                            task_status.started(addresses_of(listeners))
+                            await self._stop.wait()
+                            acceptors.cancel_scope.cancel()
+                        _close_all(listeners)
+                        await self._let_go(shared, status, door, connections, http)
+                    finally:
+                        http.give_up()  # no cancellation reaches its sends
+                    inner.cancel_scope.cancel()
+                services.stop()
         log.info("stopped")
 
-    def _services(
-        self, state: RouterState, authenticator: Authenticator | None
-    ) -> tuple[Supervisor, ActorRef[Message]]:
+    def _services(self, state: RouterState, authenticator: Authenticator | None) -> tuple[Supervisor, Services]:
         """The services in the order of their starts; the router is stopped last."""
-        self._watched: set[Connection] = set()
-
-        def shared() -> Services:
-            return Services(state, router, authenticator, self._watched)
-
         specs = [
             ChildSpec("router", lambda: Hub(state), mailbox_size=self._config.router_mailbox),
             ChildSpec("metrics", lambda: MetricsFeed(state, router)),
-            ChildSpec("liveness", lambda: Liveness(shared())),
+            ChildSpec("liveness", lambda: Liveness(shared)),
         ]
         handler = self._log_handler
         if handler is not None:
             specs.append(ChildSpec("logs", lambda: LogFeed(handler, router)))
         services = Supervisor("services", specs)
         router: ActorRef[Message] = services.ref("router")
-        return services, router
+        shared = Services(state, router, authenticator, connections=set())
+        return services, shared
 
-    async def _let_go(self, router: ActorRef[Message], connections: Supervisor, http: HttpServer) -> None:
-        """Say goodbye, let outboxes drain, close what is left."""
-        with trio.move_on_after(self._config.drain_s):
-            try:
-                told = await router.ask(Drain)
-            except ActorError as error:
-                log.error("no goodbye could be said", reason=str(error))
-            else:
-                log.info("draining", clients=told, within_s=self._config.drain_s)
-            for connection in tuple(self._watched):
-                if connection.session is None:
-                    connection.lane.close(CloseCode.GOING_AWAY, "the server is going down")
-            await connections.wait_empty()
-        for connection in tuple(self._watched):
-            connection.lane.close(CloseCode.GOING_AWAY, "the server is going down")
+    # Going down
+
+    async def _let_go(
+        self, shared: Services, status: StatusFeed, door: FrontDoor, connections: Supervisor, http: HttpServer
+    ) -> None:
+        """Say goodbye, let outboxes drain and requests be answered, close what is left."""
+        door.shut()
         await http.terminate()
+        with trio.move_on_after(self._config.drain_s):
+            if await self._say_goodbye(shared.router, status):
+                _close(connection for connection in shared.connections if connection.session is None)
+                await connections.wait_empty()
+                await door.wait_empty()
+        if door.open:
+            log.warning("closing those who did not drain", connections=door.open)
+        _close(shared.connections)
+        http.give_up()
         with trio.move_on_after(self._config.close_s + _MORE_FOR_CLOSING_S):
             await connections.wait_empty()
+            await door.wait_empty()
+
+    async def _say_goodbye(self, router: ActorRef[Message], status: StatusFeed) -> bool:
+        """Have the router tell everybody; False where it cannot."""
+        try:
+            await router.send(status.event("draining"))
+            told = await router.ask(Drain)
+        except ActorError as error:
+            log.error("no goodbye could be said", reason=str(error))
+            return False
+        log.info("draining", clients=told, within_s=self._config.drain_s)
+        return True
 
     def _say_listening(self, addresses: Addresses) -> None:
         for host, port in addresses:
@@ -141,19 +154,22 @@ class Server:
             )
 
 
-async def _accept_all(
-    door: FrontDoor,
-    listeners: list[trio.SocketListener],
-    nursery: trio.Nursery,
-    *,
-    task_status: trio.TaskStatus[trio.CancelScope],
-) -> None:
-    """Accept until the scope that is told is cancelled; the connections go on in `nursery`."""
-    with trio.CancelScope() as scope:
-        async with trio.open_nursery() as acceptors:
-            for listener in listeners:
-                acceptors.start_soon(accept, listener, door.handle, nursery)
-            task_status.started(scope)
+def _close(connections: Iterable[Connection]) -> None:
+    for connection in tuple(connections):
+        connection.lane.close(CloseCode.GOING_AWAY, "the server is going down")
+
+
+@contextmanager
+def _closing(listeners: list[trio.SocketListener]) -> Iterator[list[trio.SocketListener]]:
+    try:
+        yield listeners
+    finally:
+        _close_all(listeners)
+
+
+def _close_all(listeners: list[trio.SocketListener]) -> None:
+    for listener in listeners:
+        listener.socket.close()
 
 
 async def _authenticator(config: Config) -> Authenticator | None:

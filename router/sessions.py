@@ -30,10 +30,12 @@ class Session:
         outbox: What waits for it.
         lane: Its connection; None while it is detached.
         token: The reconnection token in force.
-        previous_token: The one before, until the first message of a resumed connection shows that `connected`
-            has arrived.
-        connected_at: Unix seconds.
-        detached_at: On Trio's clock.
+        previous_token: The one that its connection came with, until that one's first message shows that `connected`,
+            and the new token with it, has arrived.
+        connected_at: When its connection came, in Unix seconds.
+        detached_at: Since when it is detached, on Trio's clock.
+        ended: It is forgotten: nothing may be entered for it any more.
+        queues: For events that nobody subscribes to: `personal` and `global`.
     """
 
     __slots__ = (
@@ -41,7 +43,7 @@ class Session:
         "previous_token", "queues", "subscriptions", "token",
     )  # fmt: skip
 
-    def __init__(self, identity: Identity, grants: Grants, outbox: Outbox, connected_at: float) -> None:
+    def __init__(self, identity: Identity, grants: Grants, outbox: Outbox, detached_at: float) -> None:
         self.client_id = str(uuid.uuid4())
         self.identity = identity
         self.grants = grants
@@ -50,11 +52,9 @@ class Session:
         self.lane: Lane | None = None
         self.token = new_token()
         self.previous_token: str | None = None
-        self.connected_at = connected_at
-        self.detached_at: float | None = None
-        #: Forgotten: nothing may be entered for it any more.
+        self.connected_at = 0.0
+        self.detached_at = detached_at
         self.ended = False
-        #: For events that nobody subscribes to: `personal` and `global`.
         self.queues: dict[str, Queue] = {}
 
     @property
@@ -81,7 +81,8 @@ def new_token() -> str:
 class Sessions:
     """All sessions, and the rules of their lives. The router alone changes it.
 
-    The mutable state is the indices by client, user and token, and the detached sessions, oldest first.
+    The mutable state is the indices by client, user and token, and the detached sessions, oldest first: a session
+    has a connection or is one of those, so that none is kept for ever.
     """
 
     def __init__(self, config: Config) -> None:
@@ -107,10 +108,10 @@ class Sessions:
         return len(self._by_client) - len(self._detached)
 
     def open(self, identity: Identity, grants: Grants, now: float) -> Session:
-        """Make a session; `now` in Unix seconds."""
+        """Make a session, detached as yet; `now` on Trio's clock."""
         outbox = Outbox(self._config.outbox_events, self._config.outbox_bytes)
         session = Session(identity, grants, outbox, now)
-        self._by_client[session.client_id] = session
+        self._by_client[session.client_id] = self._detached[session.client_id] = session
         self._by_token[session.token] = session
         self._index_user(session)
         return session
@@ -133,13 +134,19 @@ class Sessions:
         session.identity, session.grants = identity, grants
         self._index_user(session)
 
-    def attach(self, session: Session, lane: Lane) -> None:
-        """Give a session its connection: what has waited is written, what comes goes there."""
-        session.lane, session.detached_at = lane, None
-        self._detached.pop(session.client_id, None)
+    def attach(self, session: Session, lane: Lane, unix_s: float) -> None:
+        """Give a session its connection: what has waited is written, what comes goes there.
+
+        What a connection that it has already had not written passes on, under the bound of connections: a session
+        that is taken over was never detached.
+        """
+        if session.lane is not None:
+            session.lane.release()
         session.outbox.limit(self._config.outbox_events, self._config.outbox_bytes, GapReason.SLOW_CONSUMER)
-        self._route(session)
         lane.attach(session.outbox)
+        session.lane, session.connected_at = lane, unix_s
+        self._detached.pop(session.client_id, None)
+        _route(session)
 
     def detach(self, session: Session, now: float) -> Session | None:
         """Take a session's connection away; it goes on collecting.
@@ -147,12 +154,13 @@ class Sessions:
         Returns:
             The oldest detached session, where there are now too many: to be ended.
         """
-        assert session.lane is not None
-        session.lane.release()
+        lane = session.lane
+        assert lane is not None
         session.lane, session.detached_at = None, now
-        session.outbox.limit(self._config.detached_events, self._config.outbox_bytes, GapReason.BUFFER_OVERFLOW)
-        self._route(session)
         self._detached[session.client_id] = session
+        _route(session)
+        lane.release()
+        session.outbox.limit(self._config.detached_events, self._config.outbox_bytes, GapReason.BUFFER_OVERFLOW)
         if len(self._detached) <= self._config.max_detached_sessions:
             return None
         self.evicted += 1
@@ -161,34 +169,32 @@ class Sessions:
     def end(self, session: Session) -> None:
         """Forget a session."""
         session.ended = True
-        self.dropped += session.outbox.dropped + session.outbox.events
-        if session.lane is not None:
-            session.lane.release()
-            session.lane = None
+        lane, session.lane = session.lane, None
         self._by_client.pop(session.client_id, None)
         self._detached.pop(session.client_id, None)
         self._unindex_user(session)
         for token in (session.token, session.previous_token):
             if token is not None:
                 self._by_token.pop(token, None)
+        if lane is not None:
+            lane.release()
+        self.dropped += session.outbox.dropped + session.outbox.events
 
     def expired(self, now: float) -> list[Session]:
         """Detached sessions whose time is over; `now` on Trio's clock."""
         over: list[Session] = []
         for session in self._detached.values():
-            if session.detached_at is not None and now - session.detached_at < self._config.session_ttl_s:
+            if now - session.detached_at < self._config.session_ttl_s:
                 break
             over.append(session)
         return over
 
-    def renew_token(self, session: Session, *, keep_previous: bool = False) -> None:
-        """Give a new reconnection token; the one before stops working, at once or at `confirm_token`."""
-        self.confirm_token(session)
-        if keep_previous:
-            session.previous_token = session.token
-        else:
-            del self._by_token[session.token]
-        session.token = new_token()
+    def renew_token(self, session: Session, keep: str | None = None) -> None:
+        """Give a new reconnection token. Those before stop working; `keep` does at `confirm_token` only."""
+        for token in (session.token, session.previous_token):
+            if token is not None and token != keep:
+                del self._by_token[token]
+        session.token, session.previous_token = new_token(), keep
         self._by_token[session.token] = session
 
     def confirm_token(self, session: Session) -> None:
@@ -197,17 +203,19 @@ class Sessions:
             del self._by_token[session.previous_token]
             session.previous_token = None
 
-    def _route(self, session: Session) -> None:
-        for subscription in session.subscriptions.values():
-            subscription.outlet = session.outlet
-
     def _index_user(self, session: Session) -> None:
         if session.identity.user_id is not None:
             self._by_user.setdefault(session.identity.user_id, {})[session.client_id] = session
 
     def _unindex_user(self, session: Session) -> None:
         user_id = session.identity.user_id
-        if user_id is not None and user_id in self._by_user:
-            self._by_user[user_id].pop(session.client_id, None)
-            if not self._by_user[user_id]:
+        if user_id is not None:
+            sessions = self._by_user[user_id]
+            del sessions[session.client_id]
+            if not sessions:
                 del self._by_user[user_id]
+
+
+def _route(session: Session) -> None:
+    for subscription in session.subscriptions.values():
+        subscription.outlet = session.outlet

@@ -17,7 +17,10 @@ from router.protocol import encode
 
 #: Loggers on the way that a record takes to its readers.
 _ON_THE_WAY = ("actors", "router.hub", "router.feeds.logs")
-_LEVELS = {"warn": "warning", "notset": "debug"}
+#: Records may have any number for a level; the channel has five, each from its number on.
+_LEVELS = ((50, "critical"), (40, "error"), (30, "warning"), (20, "info"))
+#: A longer message is cut, so that no record is larger than an event may be.
+MAX_MESSAGE_CHARACTERS = 8000
 
 
 class LogHandler(logging.Handler):
@@ -30,18 +33,22 @@ class LogHandler(logging.Handler):
         self._arrived: trio.Event | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take a record, unless it is about publishing. Never waits."""
+        """Take a record, unless it is about publishing. Never waits, and never raises into whoever logs."""
         if record.name.startswith(_ON_THE_WAY):
             return
-        level = record.levelname.lower()
-        self._waiting.append(
-            {
-                "level": _LEVELS.get(level, level),
-                "message": self.format(record),
-                "service": record.name,
-                "correlation_id": getattr(record, "correlation_id", None),
-            }
-        )
+        try:
+            message = self.format(record)
+            correlation_id = getattr(record, "correlation_id", None)
+            self._waiting.append(
+                {
+                    "level": next((name for number, name in _LEVELS if record.levelno >= number), "debug"),
+                    "message": _text(message),
+                    "service": _text(record.name),
+                    "correlation_id": None if correlation_id is None else _text(str(correlation_id)),
+                }
+            )
+        except Exception:  # whatever a record's arguments raise; as in the standard library's own handlers
+            self.handleError(record)
         token = self._token
         if token is not None:
             try:
@@ -50,8 +57,8 @@ class LogHandler(logging.Handler):
                 self._token = None
 
     def _wake(self) -> None:
-        if self._arrived is not None:
-            self._arrived.set()
+        assert self._arrived is not None
+        self._arrived.set()
 
     def listen(self) -> None:
         """Records wake the caller's `wait` from now on."""
@@ -71,6 +78,13 @@ class LogHandler(logging.Handler):
         while self._waiting:
             taken.append(self._waiting.popleft())
         return taken
+
+
+def _text(text: str) -> str:
+    """A text of bounded length that can be sent: file names, for one, may hold what is no character."""
+    if len(text) > MAX_MESSAGE_CHARACTERS:
+        text = text[:MAX_MESSAGE_CHARACTERS] + "…"
+    return text.encode(errors="replace").decode()
 
 
 class LogFeed:

@@ -27,11 +27,8 @@ class MetricsFeed:
         self._measure()
         psutil.cpu_percent()
         task_status.started()
-        interval_s = self._state.config.metrics_interval_s
-        due = trio.current_time()
         while True:
-            due = max(due + interval_s, trio.current_time())
-            with trio.move_on_at(due):
+            with trio.move_on_after(self._state.config.metrics_interval_s):
                 async for _ in mailbox:
                     pass
                 return

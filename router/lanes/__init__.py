@@ -5,5 +5,5 @@ the stream that the WebSocket library is given in place of the socket, and `webs
 """
 
 from router.lanes.lane import Lane as Lane
-from router.lanes.outbound import socket_writer as socket_writer
+from router.lanes.sockets import socket_writer as socket_writer
 from router.lanes.websocket import WebSocket as WebSocket

@@ -19,6 +19,11 @@ from router.lanes.masking import apply_mask
 
 _TEXT_FRAME = FIN | TEXT
 _BINARY_FRAME = FIN | BINARY
+_OPCODE = 0x0F
+_CONTROL = 0x08
+_LENGTH = 0x7F
+#: How many bytes an extended length has, and the least one that may be written so.
+_EXTENDED = {126: (2, 126), 127: (8, 65536)}
 
 
 class MessageTooBigError(Exception):
@@ -29,45 +34,45 @@ class Lifter:
     """Bytes in; whole messages and bytes to pass on out.
 
     The mutable state is what has been fed and not yet used, and where in the stream it stands: amid a frame that
-    is being passed on, amid a fragmented message, past a close frame. The reading task alone changes it, but for
-    `closing`.
+    is passed on or skipped, amid a fragmented message, past a close frame. The reading task alone changes it.
     """
 
     __slots__ = (
-        "_buffer",
-        "_fragment_bytes",
-        "_fragmented",
-        "_max_message_bytes",
-        "_pass_left",
-        "_peer_closed",
-        "_pos",
-        "closing",
-        "message_passed",
-    )
+        "_buffer", "_ends_message", "_fragment_bytes", "_fragmented", "_frame_left", "_max_message_bytes",
+        "_peer_closed", "_pos", "_skipping", "message_passed",
+    )  # fmt: skip
 
     def __init__(self, max_message_bytes: int) -> None:
         self._max_message_bytes = max_message_bytes
         self._buffer: bytes | bytearray = b""
         self._pos = 0
-        #: Bytes still to pass on of a frame whose beginning was passed on.
-        self._pass_left = 0
+        #: Bytes still to come of a frame whose beginning was passed on, or skipped.
+        self._frame_left = 0
+        self._skipping = False
+        self._ends_message = False
         self._fragmented = False
         self._fragment_bytes = 0
         self._peer_closed = False
-        #: Set once our own close frame is on its way: what follows is discarded, but for a close frame.
-        self.closing = False
         #: The bytes passed on last end a data message: it must come out of the library before the next `lift`.
         self.message_passed = False
 
     @property
     def amid_message(self) -> bool:
         """Whether the peer has begun a frame or message and not finished it."""
-        return self._fragmented or self._pass_left > 0 or self._pos < len(self._buffer)
+        return self.amid_passing or self._pos < len(self._buffer)
 
-    def feed(self, data: bytes | bytearray) -> None:
-        """Take what was read."""
-        if self._pos == len(self._buffer):
+    @property
+    def amid_passing(self) -> bool:
+        """Whether the beginning of what is unfinished has been passed on."""
+        return self._fragmented or self._frame_left > 0
+
+    def feed(self, data: bytes) -> None:
+        """Take what was read. A short rest is joined with it, a long one grows in place: a message may be very long."""
+        left = len(self._buffer) - self._pos
+        if not left:
             self._buffer = data
+        elif left <= len(data):
+            self._buffer = b"".join((self._buffer[self._pos :], data))
         else:
             if not isinstance(self._buffer, bytearray):
                 self._buffer = bytearray(self._buffer)
@@ -75,121 +80,111 @@ class Lifter:
             self._buffer += data
         self._pos = 0
 
-    def lift(self, messages: list[bytes]) -> bytes:
-        """Append the whole messages that come next to `messages`, up to the first bytes that must be passed on.
+    def lift(self) -> list[bytes]:
+        """Take the whole messages that come next, up to the first byte that `pass_on` has to look at."""
+        messages: list[bytes] = []
+        if self._frame_left or self._fragmented or self._peer_closed:
+            return messages
+        buffer, pos, limit = self._buffer, self._pos, self._max_message_bytes
+        end = len(buffer)
+        while end - pos >= 6:  # the shortest masked frame
+            opcode = buffer[pos]
+            length = buffer[pos + 1] ^ MASKED
+            mask = pos + 2
+            if opcode != _TEXT_FRAME and opcode != _BINARY_FRAME:
+                break
+            if length == 126:
+                if end - pos < 8:
+                    break
+                length = buffer[pos + 2] << 8 | buffer[pos + 3]
+                if length < 126:
+                    break
+                mask = pos + 4
+            elif length > 126:
+                if length > 127 or end - pos < 14:
+                    break
+                length = int.from_bytes(buffer[pos + 2 : pos + 10], "big")
+                if length < 65536:
+                    break
+                mask = pos + 10
+            stop = mask + 4 + length
+            if length > limit or stop > end:
+                break
+            payload = apply_mask(buffer[mask + 4 : stop], buffer[mask : mask + 4])
+            if opcode == _BINARY_FRAME:
+                payload = Binary(payload)
+            elif not (payload.isascii() or _is_utf8(payload)):
+                break
+            messages.append(payload)
+            pos = stop
+        self._pos = pos
+        return messages
+
+    def pass_on(self, *, closing: bool) -> bytes:
+        """Take what the library has to see next; what `lift` would take, once whole, is left where it is.
+
+        Args:
+            closing: Our own close frame is on its way: all is skipped but a close frame, and what is left of a
+                frame that was passed on in part.
 
         Returns:
-            Those bytes; empty where more has to be fed first.
+            The frame, or what there is of it; empty where more has to be fed first.
 
         Raises:
             MessageTooBigError: A frame's header, or a message's frames together, announce more than the limit.
         """
         self.message_passed = False
-        if self._pass_left:
-            return self._pass_some()
-        buffer = self._buffer
-        pos = self._pos
-        end = len(buffer)
-        if not (self._fragmented or self.closing or self._peer_closed):
-            limit = self._max_message_bytes
-            while end - pos >= 6:  # the shortest masked frame
-                opcode = buffer[pos]
-                length = buffer[pos + 1] ^ MASKED
-                mask = pos + 2
-                if opcode != _TEXT_FRAME and opcode != _BINARY_FRAME:
-                    break
-                if length == 126:
-                    if end - pos < 8:
-                        break
-                    length = buffer[pos + 2] << 8 | buffer[pos + 3]
-                    if length < 126:
-                        break
-                    mask = pos + 4
-                elif length > 126:
-                    if length > 127 or end - pos < 14:
-                        break
-                    length = int.from_bytes(buffer[pos + 2 : pos + 10], "big")
-                    if length < 65536:
-                        break
-                    mask = pos + 10
-                stop = mask + 4 + length
-                if length > limit or stop > end:
-                    break
-                payload = apply_mask(buffer[mask + 4 : stop], buffer[mask : mask + 4])
-                if opcode == _BINARY_FRAME:
-                    payload = Binary(payload)
-                elif not (payload.isascii() or _is_utf8(payload)):
-                    break
-                messages.append(payload)
-                pos = stop
-            self._pos = pos
-        return self._pass_frame()
+        while self._frame_left or self._begin_frame(closing=closing):
+            stop = min(self._pos + self._frame_left, len(self._buffer))
+            passed = b"" if self._skipping else bytes(self._buffer[self._pos : stop])
+            self._frame_left -= stop - self._pos
+            self._pos = stop
+            if self._frame_left or not self._skipping:
+                self.message_passed = self._ends_message and not self._frame_left
+                return passed
+        return b""
 
-    def _pass_frame(self) -> bytes:
-        """Begin to pass on the frame at hand, unless it is only an unfinished liftable one."""
-        buffer = self._buffer
-        while True:
-            pos = self._pos
-            available = len(buffer) - pos
-            if self._peer_closed:
-                self._pos = len(buffer)
-                return b""
-            if available < 2:
-                return b""
-            first, second = buffer[pos], buffer[pos + 1]
-            extended = {126: 2, 127: 8}.get(second & 0x7F, 0)
-            header = 2 + extended + (4 if second & MASKED else 0)
-            if available < header:
-                return b""
-            length = int.from_bytes(buffer[pos + 2 : pos + 2 + extended], "big") if extended else second & 0x7F
-            control = first & 0x08
-            if self.closing and first & 0x0F != CLOSE:
-                # Discarded, but for a close frame. Its end lies in what is still to come, perhaps.
-                if available < header + length:
-                    if length > self._max_message_bytes:
-                        self._peer_closed = True  # nothing after it can be found in useful time
-                    return b""
-                self._pos = pos + header + length
-                continue
-            if control:
-                if length <= MAX_CONTROL_BYTES and available < header + length:
-                    return b""
-                self._peer_closed = first & 0x0F == CLOSE
-            else:
-                self._check_size(first, length)
-                if self._is_unfinished_liftable(first, second, extended, length, available - header):
-                    return b""
-                self._fragmented = not first & FIN
-            self._pass_left = header + length
-            return self._pass_some(ends_message=not control and not self._fragmented)
+    def _begin_frame(self, *, closing: bool) -> bool:
+        """Look at the next frame's header. False: nothing can be done before more is fed."""
+        buffer, pos = self._buffer, self._pos
+        if self._peer_closed:
+            self._pos = len(buffer)
+            return False
+        available = len(buffer) - pos
+        if available < 2:
+            return False
+        first, second = buffer[pos], buffer[pos + 1]
+        extended, least = _EXTENDED.get(second & _LENGTH, (0, 0))
+        header = 2 + extended + (4 if second & MASKED else 0)
+        if available < header:
+            return False
+        length = int.from_bytes(buffer[pos + 2 : pos + 2 + extended], "big") if extended else second & _LENGTH
+        whole = available >= header + length
+        opcode = first & _OPCODE
+        self._skipping = closing and opcode != CLOSE
+        if self._skipping:
+            self._ends_message = False
+        elif first & _CONTROL:
+            if not whole and length <= MAX_CONTROL_BYTES:
+                return False
+            self._peer_closed = opcode == CLOSE
+            self._ends_message = False
+        else:
+            self._check_size(opcode, length)
+            legal = first in (_TEXT_FRAME, _BINARY_FRAME) and second & MASKED and length >= least
+            if legal and not whole and not self._fragmented:
+                return False
+            self._fragmented = not first & FIN
+            self._ends_message = not self._fragmented
+        self._frame_left = header + length
+        return True
 
-    def _check_size(self, first: int, length: int) -> None:
-        if first & 0x0F:  # not a continuation
+    def _check_size(self, opcode: int, length: int) -> None:
+        if opcode:  # not a continuation
             self._fragment_bytes = 0
         self._fragment_bytes += length
         if self._fragment_bytes > self._max_message_bytes:
             raise MessageTooBigError
-
-    def _is_unfinished_liftable(self, first: int, second: int, extended: int, length: int, payload: int) -> bool:
-        minimal = length >= {0: 0, 2: 126, 8: 65536}[extended]
-        return (
-            first in (_TEXT_FRAME, _BINARY_FRAME)
-            and bool(second & MASKED)
-            and minimal
-            and not self._fragmented
-            and payload < length
-        )
-
-    def _pass_some(self, ends_message: bool | None = None) -> bytes:
-        """Pass on what there is of the frame that is being passed on."""
-        if ends_message is None:
-            ends_message = not self._fragmented and not self._peer_closed
-        stop = min(self._pos + self._pass_left, len(self._buffer))
-        passed = bytes(self._buffer[self._pos : stop])
-        self._pass_left -= stop - self._pos
-        self._pos = stop
-        self.message_passed = ends_message and not self._pass_left
-        return passed
 
 
 def _is_utf8(payload: bytes | bytearray) -> bool:

@@ -13,7 +13,8 @@ import trio
 from router.errors import CloseCode
 from router.frames import Binary
 from router.lanes.inbound import Lifter, MessageTooBigError
-from router.lanes.outbound import OutboundLane, TryWrite
+from router.lanes.outbound import OutboundLane
+from router.lanes.sockets import TryWrite, WaitWritable
 
 READ_BYTES = 64 * 1024
 #: After a read that was full: more is waiting, and one large read costs less than several.
@@ -21,8 +22,8 @@ FULL_READ_BYTES = 256 * 1024
 
 #: Takes the whole messages of one read, in order. While it waits, nothing is read: that is the back-pressure.
 Deliver = Callable[[list[bytes]], Awaitable[None]]
-#: The library's `get_message`; None where it is closing.
-GetMessage = Callable[[], Awaitable[str | bytes | None]]
+#: The library's `get_message`.
+GetMessage = Callable[[], Awaitable[str | bytes]]
 
 
 class Lane(OutboundLane, trio.abc.Stream):
@@ -45,7 +46,7 @@ class Lane(OutboundLane, trio.abc.Stream):
         wake: Callable[[], None],
         max_message_bytes: int,
         try_write: TryWrite | None = None,
-        wait_writable: Callable[[], Awaitable[None]] | None = None,
+        wait_writable: WaitWritable | None = None,
         max_control_messages: int = 1000,
         max_control_bytes: int = 1 << 20,
     ) -> None:
@@ -105,10 +106,24 @@ class Lane(OutboundLane, trio.abc.Stream):
         if self._opened is not None:
             await self._opened.wait()
             self._opened = None
-        if self._lifter.message_passed:
+        if self._lifter.message_passed and not self.closing:
             await self._hand_over_passed()
         while True:
-            passed = await self._lift()
+            if self.close_request is not None:
+                await self.until_close_sent()  # else the peer's close might be answered, and ours never be said
+            messages = [] if self.closing else self._lifter.lift()
+            if messages:
+                await self._hand_over(messages)
+                if self.closing:
+                    continue
+            # Taken after the last wait, so that it reaches the library in the same step: a ping that the library is
+            # shown after it has sent a close frame makes it raise.
+            try:
+                passed = self._lifter.pass_on(closing=self.closing)
+            except MessageTooBigError:
+                self.close(CloseCode.MESSAGE_TOO_BIG, f"message over {self._max_message_bytes} bytes")
+                continue
+            self._note_progress(bool(messages) or (bool(passed) and not self._lifter.amid_passing))
             if passed:
                 return passed
             data = await self._read()
@@ -116,35 +131,20 @@ class Lane(OutboundLane, trio.abc.Stream):
                 return b""
             self._lifter.feed(data)
 
-    async def _lift(self) -> bytes:
-        lifter = self._lifter
-        lifter.closing = self.closing
-        messages: list[bytes] = []
-        passed = b""
-        try:
-            passed = lifter.lift(messages)
-        except MessageTooBigError:
-            lifter.closing = True
-            self.close(CloseCode.MESSAGE_TOO_BIG, f"message over {self._max_message_bytes} bytes")
-        self._note_progress(bool(messages) or lifter.message_passed)
-        if messages:
-            assert self._deliver is not None
-            await self._deliver(messages)
-        return passed
-
-    def _note_progress(self, message_ended: bool) -> None:
+    def _note_progress(self, ended: bool) -> None:
         if not self._lifter.amid_message:
             self.begun_at = None
-        elif message_ended or self.begun_at is None:
-            self.begun_at = self.heard_at
+        elif ended or self.begun_at is None:
+            self.begun_at = trio.current_time()
 
     async def _read(self) -> bytes:
-        data = b""
         try:
             data = bytes(await self._transport.receive_some(self._read_bytes))
-        finally:
-            if not data:
-                self.end()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            data = b""
+        if not data:
+            self.end()
+            return data
         self.heard_at = trio.current_time()
         self._read_bytes = FULL_READ_BYTES if len(data) >= READ_BYTES else READ_BYTES
         return data
@@ -152,14 +152,18 @@ class Lane(OutboundLane, trio.abc.Stream):
     async def _hand_over_passed(self) -> None:
         """Fetch the message whose last frame was passed on: it precedes whatever is lifted next."""
         assert self._get_message is not None
+        message = await self._get_message()  # it is there: the library never asks for more before it has stored it
+        await self._hand_over([message.encode() if isinstance(message, str) else Binary(message)])
+
+    async def _hand_over(self, messages: list[bytes]) -> None:
         assert self._deliver is not None
-        message = await self._get_message()
-        if message is not None:
-            await self._deliver([message.encode() if isinstance(message, str) else Binary(message)])
+        self.begun_at = None  # nothing is read meanwhile, so what is unfinished is not late
+        await self._deliver(messages)
 
     async def wait_send_all_might_not_block(self) -> None:
         """Part of Trio's stream interface; the library does not call it."""
-        await self._transport.wait_send_all_might_not_block()
+        async with self._lock:
+            await self._transport.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
         """The library is done; the socket is closed by `hang_up` and `drop`."""

@@ -14,39 +14,20 @@ sync step, without waking the writer.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import trio
 
 from router.errors import CloseCode
 from router.frames import is_close
+from router.lanes.inflight import InFlight
+from router.lanes.sockets import TryWrite, WaitWritable
 from router.outbox import Batch, Outbox, Piece, Queue, Slice
-
-#: Takes what the socket has room for, 0 where it has none; raises OSError where the connection is over.
-TryWrite = Callable[[bytes | memoryview], int]
 
 #: What is taken from the outbox at a time: a reply waits behind this many bytes at most.
 CHUNK_BYTES = 256 * 1024
-#: Pieces shorter than this are joined for one write.
-_JOIN_BELOW_BYTES = 16 * 1024
-_JOINED_BYTES = 64 * 1024
-
-
-def socket_writer(stream: trio.SocketStream) -> TryWrite:
-    """A `TryWrite` for a plain socket.
-
-    The descriptor is asked for at every write: a stored one belongs to the next client after a close.
-    """
-    socket = stream.socket
-
-    def try_write(buffer: bytes | memoryview) -> int:
-        try:
-            return os.write(socket.fileno(), buffer)
-        except BlockingIOError:
-            return 0
-
-    return try_write
+#: What a write that cannot be left half done is given to end, once the connection is to be closed.
+LAST_WRITE_S = 1.0
 
 
 class OutboundLane:
@@ -57,8 +38,8 @@ class OutboundLane:
     """
 
     __slots__ = (
-        "_control", "_control_bytes", "_inflight", "_last", "_lock", "_max_control_bytes", "_max_control_messages",
-        "_outbox", "_stream", "_try_write", "_wait_writable", "_wake", "_woken", "_writing",
+        "_close_out", "_control", "_control_bytes", "_inflight", "_last", "_lock", "_max_control_bytes",
+        "_max_control_messages", "_outbox", "_stream", "_try_write", "_wait_writable", "_wake", "_woken", "_writing",
         "close_request", "close_sent", "closing", "ended", "said_last",
     )  # fmt: skip
 
@@ -68,7 +49,7 @@ class OutboundLane:
         *,
         wake: Callable[[], None],
         try_write: TryWrite | None = None,
-        wait_writable: Callable[[], Awaitable[None]] | None = None,
+        wait_writable: WaitWritable | None = None,
         max_control_messages: int = 1000,
         max_control_bytes: int = 1 << 20,
     ) -> None:
@@ -77,11 +58,12 @@ class OutboundLane:
         Args:
             stream: Written by its `send_all` where there is no `try_write`, as with TLS.
             wake: Tells the writer's task that something waits, or that the connection is over.
-            try_write: Writes without waiting.
+            try_write: Writes without waiting; goes with `wait_writable`.
             wait_writable: Waits until `try_write` may take something.
             max_control_messages: Replies that may wait.
             max_control_bytes: Bytes of replies that may wait.
         """
+        assert (try_write is None) == (wait_writable is None), "the one is of no use without the other"
         self._stream = stream
         self._wake = wake
         self._try_write = try_write
@@ -89,21 +71,22 @@ class OutboundLane:
         self._max_control_messages = max_control_messages
         self._max_control_bytes = max_control_bytes
         self._lock = trio.Lock()
-        # Lists, though they are read from the front: they are short, and an empty deque weighs ten times as much.
-        self._inflight: list[Piece] = []
+        self._inflight = InFlight()
         self._control: list[bytes] = []
         self._control_bytes = 0
         self._outbox: Outbox | None = None
         self._last: bytes | None = None
         self._writing: trio.CancelScope | None = None
         self._woken = False
-        #: A close frame is on its way, or the peer's has come.
+        # Made when somebody waits for it: `until_close_sent`.
+        self._close_out: trio.Event | None = None
+        #: A close frame is asked for, on its way or out: events stay in the outbox, and no reply is taken.
         self.closing = False
         #: It has come so far that it follows what is in flight.
         self.close_sent = False
         #: The connection is over: nothing can be written any more.
         self.ended = False
-        #: What `finish` was given has been taken for writing.
+        #: The writer has taken what `finish` was given: all else is out.
         self.said_last = False
         #: Why the connection is to be closed: code and reason.
         self.close_request: tuple[CloseCode, str] | None = None
@@ -119,16 +102,13 @@ class OutboundLane:
     def release(self) -> None:
         """End writing the session's events; what was not handed whole to the socket goes back to its outbox.
 
-        Only a close frame can follow. A frame that is partly out stays to be finished before it.
+        Only replies that were taken before and a close frame can follow. A frame that is partly out stays to be
+        finished before them.
         """
-        pieces, self._inflight = self._inflight, []
-        if pieces and (rest := pieces[0].rest_of_frame()):
-            self._inflight.append(Piece(rest))
+        pieces = self._inflight.release()
         if self._outbox is not None:
             self._outbox.give_back(pieces)
             self._outbox = None
-        self._control.clear()
-        self._control_bytes = 0
         self._last = None
         self.closing = True
         if self._try_write is None and self._lock.locked():
@@ -145,7 +125,6 @@ class OutboundLane:
             or self._control
             or self.closing
             or self.ended
-            or self._last is not None
             or self._lock.locked()
         ):
             outbox.put(queue, batch)
@@ -169,7 +148,7 @@ class OutboundLane:
             self.wake()
 
     def finish(self, frame: bytes) -> None:
-        """Write `frame` once all else is out, and nothing after it but a close frame."""
+        """Write `frame` once all else is out, or the connection is closed; nothing after it but a close frame."""
         self._last = frame
         self.wake()
 
@@ -190,7 +169,19 @@ class OutboundLane:
             self.close_request = (code, reason)
         self.closing = True
         if self._writing is not None:
+            if self._try_write is not None:
+                self._writing.cancel()
+            else:  # a write that is cut short leaves half a frame, and a close frame could not follow
+                self._writing.deadline = min(self._writing.deadline, trio.current_time() + LAST_WRITE_S)
+        self.wake()
+
+    def end(self) -> None:
+        """The connection is over: nothing can be written any more, and nobody need wait to write."""
+        self.ended = True
+        if self._writing is not None:
             self._writing.cancel()
+        if self._close_out is not None:
+            self._close_out.set()
         self.wake()
 
     def _queue_control(self, frame: bytes) -> None:
@@ -212,11 +203,6 @@ class OutboundLane:
             self.end()
             return 0
 
-    def end(self) -> None:
-        """The connection is over: nothing can be written any more."""
-        self.ended = True
-        self.wake()
-
     # Async: write out
 
     async def write_waiting(self) -> None:
@@ -225,15 +211,26 @@ class OutboundLane:
         Cancellation: safe over a plain socket; over a stream with `send_all` alone the connection is over.
         """
         self._woken = False
-        with trio.CancelScope() as self._writing:
-            while not (self.closing or self.ended) and not self.finished:
-                async with self._lock:
-                    self._fill()
-                    await self._write_inflight()
-        self._writing = None
+        try:
+            with trio.CancelScope() as self._writing:
+                while not (self.closing or self.ended or self.finished):
+                    async with self._lock:
+                        self._fill()
+                        await self._write_inflight()
+        finally:
+            self._writing = None
+
+    async def until_close_sent(self) -> None:
+        """Wait until our close frame follows what is in flight, or the connection is over. Cancellation: safe."""
+        if not (self.close_sent or self.ended):
+            self._close_out = trio.Event()
+            await self._close_out.wait()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """The WebSocket library's way out: `data`, a pong or close frame, follows what is in flight.
+
+        A close frame also follows the replies that wait, and the last word. No event does so: it stays in the
+        outbox.
 
         Raises:
             trio.BrokenResourceError: The connection is over.
@@ -241,11 +238,14 @@ class OutboundLane:
         Cancellation: as `write_waiting`.
         """
         async with self._lock:
-            if self.close_sent:
-                raise trio.BrokenResourceError("nothing follows a close frame")
+            if self.ended or self.close_sent:
+                raise trio.BrokenResourceError("the connection is over, or its close frame is out")
             if is_close(data):
                 self.closing = self.close_sent = True
                 self._take_control()
+                self._take_last()
+                if self._close_out is not None:
+                    self._close_out.set()
                 self.wake()
             self._inflight.append(Piece(bytes(data)))
             await self._write_inflight()
@@ -254,64 +254,44 @@ class OutboundLane:
 
     def _fill(self) -> None:
         """Take the next chunk: replies first, then events, and the last word when all else is out."""
-        if self._inflight:
+        if self._inflight or self.closing:  # both may have changed while the lock was waited for
             return
         self._take_control()
         if self._outbox:
-            self._inflight.extend(self._outbox.take(CHUNK_BYTES))
-        elif self._last is not None and not self._inflight:
-            self._inflight.append(Piece(self._last))
-            self._last = None
+            self._inflight += self._outbox.take(CHUNK_BYTES)
+        elif self._last is not None:
+            self._take_last()
             self.closing = self.said_last = True
 
     def _take_control(self) -> None:
-        self._inflight.extend(Piece(frame) for frame in self._control)
+        self._inflight += map(Piece, self._control)
         self._control.clear()
         self._control_bytes = 0
+
+    def _take_last(self) -> None:
+        if self._last is not None:
+            self._inflight.append(Piece(self._last))
+            self._last = None
 
     async def _write_inflight(self) -> None:
         """Write all that is in flight; the lock is held."""
         while self._inflight and not self.ended:
-            buffer = self._front()
-            if self._try_write is None or self._wait_writable is None:
-                sent = await self._send_or_end(buffer)
-            else:
-                sent = self._write_now(buffer)
-                if not sent and not self.ended:
-                    await self._wait_writable()
-            self._advance(sent)
+            self._inflight.advance(await self._write_some(self._inflight.front()))
 
-    async def _send_or_end(self, buffer: bytes | memoryview) -> int:
-        sent = 0
+    async def _write_some(self, buffer: bytes | memoryview) -> int:
+        """Write what the socket takes, or wait until it may take something. Returns how much went out."""
         try:
-            await self._stream.send_all(buffer)
-            sent = len(buffer)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
-        finally:
-            if not sent:  # half a frame may be out: nothing can follow it
-                self.end()
+            if self._try_write is None or self._wait_writable is None:
+                await self._stream.send_all(buffer)
+                return len(buffer)
+            sent = self._try_write(buffer)
+            if not sent:
+                await self._wait_writable()
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            self.end()
+            return 0
+        except trio.Cancelled:
+            if self._try_write is None:
+                self.end()  # half a frame may be out: nothing can follow it
+            raise
         return sent
-
-    def _front(self) -> bytes | memoryview:
-        first = self._inflight[0]
-        rest = memoryview(first.buffer)[first.sent :]
-        if len(self._inflight) == 1 or len(rest) >= _JOIN_BELOW_BYTES:
-            return rest
-        joined, size = [], 0
-        for piece in self._inflight:
-            joined.append(memoryview(piece.buffer)[piece.sent :])
-            size += len(joined[-1])
-            if size >= _JOINED_BYTES:
-                break
-        return b"".join(joined)
-
-    def _advance(self, sent: int) -> None:
-        while sent and self._inflight:
-            piece = self._inflight[0]
-            left = len(piece.buffer) - piece.sent
-            if sent < left:
-                piece.sent += sent
-                return
-            self._inflight.pop(0)
-            sent -= left

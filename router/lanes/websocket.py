@@ -44,14 +44,8 @@ class WebSocket:
 
     def read(self, deliver: Deliver) -> None:
         """Begin to hand over messages."""
-        self._lane.open(deliver, self._get_message)
-
-    async def _get_message(self) -> str | bytes | None:
         assert self._connection is not None
-        try:
-            return await self._connection.get_message()
-        except ConnectionClosed:
-            return None
+        self._lane.open(deliver, self._connection.get_message)
 
     @property
     def closed_by_peer(self) -> tuple[int, str] | None:
@@ -65,19 +59,22 @@ class WebSocket:
         The peer may be unable to read, so this ends after `within_s` seconds. Cancellation: safe.
         """
         lane = self._lane
+        if lane.ended or self._connection is None or not (lane.left or lane.close_request or lane.close_sent):
+            return
         with trio.move_on_after(within_s):
-            if lane.ended or self._connection is None:
-                return
-            if lane.left:
-                await self._say_fault()
-            elif lane.close_request is not None:
+            if lane.close_request is not None and not lane.left:
                 await self._connection.aclose(*lane.close_request)
+            if not lane.left:  # the peer was quicker, and the library is about to answer it
+                left = trio.Event()
+                lane.on_left = left.set
+                await left.wait()
+            await self._say_fault()
 
     async def _say_fault(self) -> None:
         """After a frame that breaks the protocol the library may close without a word (RFC 6455 section 7.1.7)."""
-        if not self._lane.close_sent and self.closed_by_peer is not None:
+        if self.closed_by_peer is not None:
             code, _ = self.closed_by_peer
             try:
                 await self._lane.send_all(close_frame(code))
             except trio.BrokenResourceError:
-                pass  # the peer has left
+                pass  # it was said, or the peer has left

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from heapq import nsmallest
 from typing import Any
 
 import msgspec
@@ -14,6 +16,7 @@ from router.state import RouterState
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
+_DIGITS = re.compile(r"[0-9]{1,9}").fullmatch
 
 
 def status_blueprint(state: RouterState) -> Blueprint:
@@ -21,7 +24,7 @@ def status_blueprint(state: RouterState) -> Blueprint:
     blueprint = Blueprint("status", __name__)
 
     @blueprint.get("/status")
-    async def status() -> Response:
+    def status() -> Response:
         websocket: dict[str, Any] = {
             "endpoint": "/ws",
             "protocol": "ws",
@@ -41,7 +44,7 @@ def status_blueprint(state: RouterState) -> Blueprint:
 def _limit(text: str | None) -> int:
     if text is None:
         return DEFAULT_LIMIT
-    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= MAX_LIMIT:
+    if not _DIGITS(text) or not 1 <= int(text) <= MAX_LIMIT:
         raise BadRequest(f"limit must be a whole number from 1 to {MAX_LIMIT}, not {text[:32]!r}")
     return int(text)
 
@@ -49,7 +52,8 @@ def _limit(text: str | None) -> int:
 def _page(state: RouterState, limit: int, after: str | None) -> dict[str, object]:
     """Connected clients in the order of their ids, from the one behind `after`; `next` where there are more."""
     connected = (session for session in state.sessions if session.lane is not None)
-    found = sorted((session for session in connected if session.client_id > (after or "")), key=_client_id)
+    behind = (session for session in connected if session.client_id > (after or ""))
+    found = nsmallest(limit + 1, behind, key=_client_id)
     page: dict[str, object] = {"clients": [_describe(state, session) for session in found[:limit]]}
     if len(found) > limit:
         page["next"] = found[limit - 1].client_id
