@@ -34,6 +34,8 @@ log = structlog.get_logger("router.connection")
 WAKE: Literal["wake"] = "wake"
 Wake = Literal["wake"]
 
+#: A letter has items for so large a part of the replies that may wait: each may want one.
+_PARTS_OF_ROOM = 5
 _NO_GRANTS = Grants(frozenset(), frozenset())
 
 
@@ -216,7 +218,7 @@ class Connection:
             await self._take(messages[1:])
 
     async def _take(self, messages: list[bytes]) -> None:
-        """All whole messages of one read: judge each, hand them to the router as one letter."""
+        """All whole messages of one read: judge each, hand them to the router."""
         assert self._session is not None
         items: list[Item] = []
         left = iter(messages)
@@ -231,9 +233,28 @@ class Connection:
         if self._intake.too_many(len(messages)):
             self._lane.close(CloseCode.TOO_MANY_MESSAGES, "too many messages")
         try:
-            await self._services.router.send(Letter(self._session, self._lane, items))
+            await self._hand_over(self._session, items)
         except ActorGoneError as error:
             self._lane.close(CloseCode.INTERNAL_ERROR, str(error))
+
+    async def _hand_over(self, session: Session, items: list[Item]) -> None:
+        """One letter, as a rule. Items that would want more replies than may wait go in parts.
+
+        Each part waits until the client has taken the replies to the one before: who sends thousands of requests
+        at once and reads is served, as fast as it reads.
+        """
+        config = self._services.state.config
+        at_once = max(1, config.control_messages // _PARTS_OF_ROOM)
+        while len(items) > at_once:
+            part, items = items[:at_once], items[at_once:]
+            done = trio.Event()
+            await self._services.router.send(Letter(session, self._lane, part, done))
+            await done.wait()
+            with trio.move_on_after(config.message_s) as deadline:
+                await self._lane.until_control_taken()
+            if deadline.cancelled_caught:
+                self._lane.close(CloseCode.CONTROL_OVERFLOW, "the client does not read its replies")
+        await self._services.router.send(Letter(session, self._lane, items))
 
     def _refuse_binary(self) -> None:
         self._lane.close(CloseCode.UNSUPPORTED_DATA, "binary messages are not taken")

@@ -91,6 +91,8 @@ class Hub:
                     elif item.id is not msgspec.UNSET:
                         refusal = Refusal(ErrorCode.INTERNAL, "the router failed on this message", id=item.id)
                         letter.lane.send_control(refusal.frame())
+                if letter.done is not None:
+                    letter.done.set()
             case Depart() as departure:
                 depart(state, departure, trio.current_time())  # nobody else would let its session go
             case _:
@@ -144,6 +146,8 @@ class Hub:
                     self._revoke(letter)
             else:
                 hand.done += 1  # the session has left this connection, where nobody waits for a reply
+        if letter.done is not None:
+            letter.done.set()
 
     def _publish(self, letter: Letter, item: Events) -> Stream:
         state = self._state

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import trio
 from msgspec import UNSET
 
 from actors import Call, Reply
@@ -52,11 +53,19 @@ Item = bytes | Events | Change
 
 @dataclass(slots=True, frozen=True)
 class Letter:
-    """All messages of one read, in order."""
+    """All messages of one read, in order, or as many of them as there is room for the replies.
+
+    Attributes:
+        session: Whose they are.
+        lane: Where they came from, and where the replies go.
+        items: What is to be done.
+        done: Set when it is done, or will not be, where the reader waits for that before it sends more.
+    """
 
     session: Session
     lane: Lane
     items: Sequence[Item]
+    done: trio.Event | None = None
 
 
 @dataclass(slots=True, frozen=True)

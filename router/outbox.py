@@ -248,7 +248,6 @@ class Outbox:
         events = queue.events
         queue.discarded = True
         if queue.entries:
-            self._by_size.clear()
             self._ready.remove(queue)
             self._count(queue, -queue.events, -queue.size)
             queue.entries.clear()

@@ -134,6 +134,8 @@ class Lifter:
             MessageTooBigError: A frame's header, or a message's frames together, announce more than the limit.
         """
         self.message_passed = False
+        if self._pos == len(self._buffer):
+            return b""  # as a rule: whole messages, and nothing else
         while self._frame_left or self._begin_frame(closing=closing):
             stop = min(self._pos + self._frame_left, len(self._buffer))
             passed = b"" if self._skipping else bytes(self._buffer[self._pos : stop])

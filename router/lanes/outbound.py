@@ -38,9 +38,9 @@ class OutboundLane:
     """
 
     __slots__ = (
-        "_close_out", "_control", "_control_bytes", "_inflight", "_last", "_lock", "_max_control_bytes",
-        "_max_control_messages", "_outbox", "_stream", "_try_write", "_wait_writable", "_wake", "_woken", "_writing",
-        "close_request", "close_sent", "closing", "ended", "said_last",
+        "_close_out", "_control", "_control_bytes", "_control_taken", "_inflight", "_last", "_lock",
+        "_max_control_bytes", "_max_control_messages", "_outbox", "_stream", "_try_write", "_wait_writable", "_wake",
+        "_woken", "_writing", "close_request", "close_sent", "closing", "ended", "said_last",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +80,8 @@ class OutboundLane:
         self._woken = False
         # Made when somebody waits for it: `until_close_sent`.
         self._close_out: trio.Event | None = None
+        # Likewise: `until_control_taken`.
+        self._control_taken: trio.Event | None = None
         #: A close frame is asked for, on its way or out: events stay in the outbox, and no reply is taken.
         self.closing = False
         #: It has come so far that it follows what is in flight.
@@ -173,6 +175,7 @@ class OutboundLane:
                 self._writing.cancel()
             else:  # a write that is cut short leaves half a frame, and a close frame could not follow
                 self._writing.deadline = min(self._writing.deadline, trio.current_time() + LAST_WRITE_S)
+        self._let_control_go()
         self.wake()
 
     def end(self) -> None:
@@ -182,6 +185,7 @@ class OutboundLane:
             self._writing.cancel()
         if self._close_out is not None:
             self._close_out.set()
+        self._let_control_go()
         self.wake()
 
     def _queue_control(self, frame: bytes) -> None:
@@ -226,6 +230,12 @@ class OutboundLane:
             self._close_out = trio.Event()
             await self._close_out.wait()
 
+    async def until_control_taken(self) -> None:
+        """Wait until no reply waits to be taken for writing, or none will be. Cancellation: safe."""
+        while self._control and not (self.closing or self.ended):
+            self._control_taken = trio.Event()
+            await self._control_taken.wait()
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """The WebSocket library's way out: `data`, a pong or close frame, follows what is in flight.
 
@@ -267,6 +277,11 @@ class OutboundLane:
         self._inflight += map(Piece, self._control)
         self._control.clear()
         self._control_bytes = 0
+        self._let_control_go()
+
+    def _let_control_go(self) -> None:
+        if self._control_taken is not None:
+            self._control_taken.set()
 
     def _take_last(self) -> None:
         if self._last is not None:

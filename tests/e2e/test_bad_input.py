@@ -113,9 +113,9 @@ async def deep_data(client: RawClient) -> None:
 async def ten_thousand_subscribes(client: RawClient) -> None:
     subscribe = text('{"type":"subscribe","channels":["status"]}')
     subscribed = 0
-    for _ in range(20):
-        await client.send(*[subscribe] * 500)
-        for _ in range(500):
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.send, subscribe * 10_000)
+        for _ in range(10_000):
             answer = await client.next_message()
             if answer["type"] == "subscribed":
                 subscribed += 1

@@ -1,11 +1,13 @@
 """The command line: one line for what is wrong, the exit code, and what signals do."""
 
+import importlib
 import json
 import logging
 import os
 import re
 import runpy
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -134,6 +136,11 @@ def test_the_package_can_be_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         runpy.run_module("router", run_name="__main__")
     assert end.value.code == 0
     assert __version__ in capsys.readouterr().out
+
+
+def test_the_module_that_runs_it_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    importlib.import_module("router.__main__")
+    monkeypatch.delitem(sys.modules, "router.__main__")  # else it could not be run any more
 
 
 # The life of the process

@@ -407,11 +407,41 @@ async def test_a_client_that_does_not_read_its_replies_is_closed(autojump_clock:
         client.stall()
         for _ in range(20):
             client.send("ping")
-        await world.settle()
+            await world.settle()
         assert client.lane.close_request == (4003, "the client does not read its replies")
         await trio.sleep(3)
         assert len(world.connections) == 0
         assert world.state.sessions.connected == 0
+
+
+PINGS = [json.dumps({"type": "ping", "id": number}) for number in range(100)]
+
+
+async def test_more_requests_at_once_than_replies_may_wait_are_answered_as_fast_as_the_client_reads(
+    autojump_clock: MockClock,
+) -> None:
+    async with running(Config(control_messages=10)) as world:
+        client = await world.connect()
+        client.stall()
+        client.send_text(*PINGS)
+        await trio.sleep(20)
+        assert client.lane.close_request is None
+        client.flow()
+        for number in range(100):
+            await client.expect("pong", id=number)
+
+
+async def test_who_takes_none_of_its_replies_meanwhile_is_closed(autojump_clock: MockClock) -> None:
+    async with running(Config(control_messages=10, message_s=5)) as world:
+        client = await world.connect()
+        client.stall()
+        client.send_text(*PINGS)
+        await trio.sleep(4.9)
+        assert client.usable
+        await trio.sleep(0.2)
+        assert client.lane.close_request == (4003, "the client does not read its replies")
+        await trio.sleep(3)
+        assert len(world.connections) == 0
 
 
 async def test_a_full_router_stops_the_reading_and_loses_nothing(

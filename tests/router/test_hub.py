@@ -389,6 +389,20 @@ async def test_who_sent_the_lost_letter_gets_internal_for_each_message_not_yet_a
         assert {each["code"] for each in replies if each["type"] == "error"} == {"internal"}
 
 
+@pytest.mark.parametrize("lost", [True, False])
+async def test_a_reader_that_waits_until_its_letter_is_done_goes_on_also_where_it_is_lost(
+    lost: bool, autojump_clock: MockClock
+) -> None:
+    async with running() as world:
+        client = await world.connect()
+        (session,) = world.state.sessions
+        done = trio.Event()
+        channel = "no such channel" if lost else "signals"
+        world.router.tell(Letter(session, client.lane, [Events(channel, [Publish(channel, "x")])], done))
+        await done.wait()
+        assert world.restarts == lost
+
+
 async def test_events_that_were_not_fanned_out_at_a_crash_are_so_afterwards(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

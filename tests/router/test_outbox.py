@@ -382,6 +382,7 @@ def test_a_stuck_client_with_a_thousand_queues_costs_no_look_at_each() -> None:
             outbox.put(queue, event_batch(queue.channel, seq))
     assert outbox.dropped == 3000
     assert looks < 50 * 3000
+    assert len(outbox._by_size) < 5 * 1000, "what is remembered for that is bounded"
 
 
 def test_gaps_of_one_reason_that_come_to_adjoin_are_one() -> None:
@@ -511,3 +512,16 @@ def test_a_new_bound_is_enforced_with_its_own_reason() -> None:
     assert entries_of(queue) == [gap(1, 3, OVERFLOW), *events(4, 5)]
     outbox.limit(1, ROOMY, SLOW)
     assert entries_of(queue) == [gap(1, 3, OVERFLOW), gap(4, 4), *events(5, 5)]
+
+
+def test_a_queue_that_is_the_largest_by_what_comes_back_pays() -> None:
+    outbox = Outbox(5, ROOMY)
+    a, b = Queue("a"), Queue("b")
+    outbox.put(a, event_batch("a", 1, [500] * 4))
+    taken = outbox.take(1)
+    outbox.put(a, event_batch("a", 5, [0]))
+    outbox.put(b, event_batch("b", 1, [10] * 5))  # over the bound: from here on, it is known which queue is large
+    assert (a.events, b.events) == (1, 4)
+    outbox.give_back(taken)
+    assert (a.events, b.events) == (1, 4)
+    assert entries_of(a) == [gap(1, 4), *events(5, 5)]

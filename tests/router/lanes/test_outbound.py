@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 
 import pytest
 import trio
@@ -362,6 +363,40 @@ async def test_replies_are_bounded_in_number() -> None:
     world.socket.make_room()
     await world.lane.send_all(CLOSE)
     assert world.out == [*(f"reply{number}" for number in range(51)), "close"]
+
+
+async def until_taken(world: World, then: Callable[[], object]) -> list[str]:
+    """What is out when nobody waits any more for the replies to be taken, `then` having been done."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.lane.until_control_taken)
+        await wait_all_tasks_blocked()
+        assert nursery.child_tasks
+        then()
+        nursery.start_soon(write_when_woken, world.lane, world.wakes)
+        while len(nursery.child_tasks) > 1:
+            await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    return world.out
+
+
+async def test_who_waits_for_the_replies_to_be_taken_waits_until_the_client_has_read_those_before() -> None:
+    world = World(room=0)
+    for number in range(3):
+        world.lane.send_control(reply(number))
+    assert (await until_taken(world, world.socket.make_room))[0] == "reply0"
+
+
+@pytest.mark.parametrize("ending", [lambda lane: lane.end(), lambda lane: lane.close(CloseCode.GOING_AWAY, "")])
+async def test_nobody_waits_for_replies_that_will_not_be_taken(ending: Callable[[OutboundLane], None]) -> None:
+    world = World(room=0)
+    for number in range(3):
+        world.lane.send_control(reply(number))
+    await until_taken(world, lambda: ending(world.lane))
+
+
+async def test_nobody_waits_where_no_reply_does() -> None:
+    with trio.testing.assert_no_checkpoints():
+        await World().lane.until_control_taken()
 
 
 async def test_replies_are_bounded_in_bytes() -> None:
