@@ -1,5 +1,4 @@
-# Two commands: `make run` and `make test`. Everything is installed into this folder, but for the Debian packages
-# that some tests need, which `make test` names before it installs them.
+# Two commands: `make run` and `make test`. Everything is installed into this folder; no Debian package is needed.
 
 PYTHON ?= python3
 VENV := .venv
