@@ -38,9 +38,9 @@ class OutboundLane:
     """
 
     __slots__ = (
-        "_close_out", "_control", "_control_bytes", "_control_taken", "_inflight", "_last", "_lock",
-        "_max_control_bytes", "_max_control_messages", "_outbox", "_stream", "_try_write", "_wait_writable", "_wake",
-        "_woken", "_writing", "close_request", "close_sent", "closing", "ended", "said_last",
+        "_control", "_control_bytes", "_inflight", "_last", "_lock", "_max_control_bytes", "_max_control_messages",
+        "_outbox", "_stirred", "_stream", "_try_write", "_wait_writable", "_wake", "_woken", "_writing",
+        "close_request", "close_sent", "closing", "ended", "said_last",
     )  # fmt: skip
 
     def __init__(
@@ -78,10 +78,8 @@ class OutboundLane:
         self._last: bytes | None = None
         self._writing: trio.CancelScope | None = None
         self._woken = False
-        # Made when somebody waits for it: `until_close_sent`.
-        self._close_out: trio.Event | None = None
-        # Likewise: `until_control_taken`.
-        self._control_taken: trio.Event | None = None
+        # Made where the reading task waits for the lane to go on: `_until_stirred`.
+        self._stirred: trio.Event | None = None
         #: A close frame is asked for, on its way or out: events stay in the outbox, and no reply is taken.
         self.closing = False
         #: It has come so far that it follows what is in flight.
@@ -113,6 +111,7 @@ class OutboundLane:
             self._outbox = None
         self._last = None
         self.closing = True
+        self._stir()
         if self._try_write is None and self._lock.locked():
             self.end()  # how much of it is out cannot be known
 
@@ -175,7 +174,7 @@ class OutboundLane:
                 self._writing.cancel()
             else:  # a write that is cut short leaves half a frame, and a close frame could not follow
                 self._writing.deadline = min(self._writing.deadline, trio.current_time() + LAST_WRITE_S)
-        self._let_control_go()
+        self._stir()
         self.wake()
 
     def end(self) -> None:
@@ -183,9 +182,7 @@ class OutboundLane:
         self.ended = True
         if self._writing is not None:
             self._writing.cancel()
-        if self._close_out is not None:
-            self._close_out.set()
-        self._let_control_go()
+        self._stir()
         self.wake()
 
     def _queue_control(self, frame: bytes) -> None:
@@ -226,15 +223,21 @@ class OutboundLane:
 
     async def until_close_sent(self) -> None:
         """Wait until our close frame follows what is in flight, or the connection is over. Cancellation: safe."""
-        if not (self.close_sent or self.ended):
-            self._close_out = trio.Event()
-            await self._close_out.wait()
+        while not (self.close_sent or self.ended):
+            await self._until_stirred()
 
     async def until_control_taken(self) -> None:
         """Wait until no reply waits to be taken for writing, or none will be. Cancellation: safe."""
         while self._control and not (self.closing or self.ended):
-            self._control_taken = trio.Event()
-            await self._control_taken.wait()
+            await self._until_stirred()
+
+    async def _until_stirred(self) -> None:
+        self._stirred = trio.Event()
+        await self._stirred.wait()
+
+    def _stir(self) -> None:
+        if self._stirred is not None:
+            self._stirred.set()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """The WebSocket library's way out: `data`, a pong or close frame, follows what is in flight.
@@ -254,8 +257,6 @@ class OutboundLane:
                 self.closing = self.close_sent = True
                 self._take_control()
                 self._take_last()
-                if self._close_out is not None:
-                    self._close_out.set()
                 self.wake()
             self._inflight.append(Piece(bytes(data)))
             await self._write_inflight()
@@ -277,11 +278,7 @@ class OutboundLane:
         self._inflight += map(Piece, self._control)
         self._control.clear()
         self._control_bytes = 0
-        self._let_control_go()
-
-    def _let_control_go(self) -> None:
-        if self._control_taken is not None:
-            self._control_taken.set()
+        self._stir()
 
     def _take_last(self) -> None:
         if self._last is not None:

@@ -72,9 +72,9 @@ class WebSocket:
 
     async def _say_fault(self) -> None:
         """After a frame that breaks the protocol the library may close without a word (RFC 6455 section 7.1.7)."""
-        if self.closed_by_peer is not None:
-            code, _ = self.closed_by_peer
-            try:
-                await self._lane.send_all(close_frame(code))
-            except trio.BrokenResourceError:
-                pass  # it was said, or the peer has left
+        assert self.closed_by_peer is not None, "the library does not leave without a reason"
+        code, _ = self.closed_by_peer
+        try:
+            await self._lane.send_all(close_frame(code))
+        except trio.BrokenResourceError:
+            pass  # there was no fault, and a close frame is out; or the peer has left

@@ -109,7 +109,7 @@ def test_a_lane_that_finds_events_waiting_wakes_the_writer() -> None:
 # Waking
 
 
-async def test_the_writer_is_woken_once_until_it_looks() -> None:
+def test_the_writer_is_woken_once_until_it_looks() -> None:
     world = World(room=0)
     for _ in range(5):
         world.offer()
@@ -302,7 +302,7 @@ async def test_the_last_word_waits_for_what_is_in_flight() -> None:
 # Closing
 
 
-async def test_the_first_reason_to_close_holds() -> None:
+def test_the_first_reason_to_close_holds() -> None:
     world = World()
     world.lane.close(CloseCode.HEARTBEAT_MISSED, "silence")
     world.lane.close(CloseCode.INTERNAL_ERROR, "more")
@@ -386,7 +386,11 @@ async def test_who_waits_for_the_replies_to_be_taken_waits_until_the_client_has_
     assert (await until_taken(world, world.socket.make_room))[0] == "reply0"
 
 
-@pytest.mark.parametrize("ending", [lambda lane: lane.end(), lambda lane: lane.close(CloseCode.GOING_AWAY, "")])
+@pytest.mark.parametrize(
+    "ending",
+    [lambda lane: lane.end(), lambda lane: lane.close(CloseCode.GOING_AWAY, ""), lambda lane: lane.release()],
+    ids=["end", "close", "release"],
+)
 async def test_nobody_waits_for_replies_that_will_not_be_taken(ending: Callable[[OutboundLane], None]) -> None:
     world = World(room=0)
     for number in range(3):
@@ -399,7 +403,7 @@ async def test_nobody_waits_where_no_reply_does() -> None:
         await World().lane.until_control_taken()
 
 
-async def test_replies_are_bounded_in_bytes() -> None:
+def test_replies_are_bounded_in_bytes() -> None:
     world = World(room=0)
     world.offer()
     world.lane.send_control(bytes(1000))
@@ -505,6 +509,7 @@ async def test_on_a_lane_that_has_ended_nothing_piles_up() -> None:
 
 async def test_a_socket_that_is_closed_under_a_waiter_ends_the_lane() -> None:
     async def wait_writable() -> None:
+        await trio.lowlevel.checkpoint()
         raise trio.ClosedResourceError
 
     lane = OutboundLane(NoStream(), wake=Wakes(), try_write=lambda buffer: 0, wait_writable=wait_writable)
@@ -582,7 +587,7 @@ async def test_the_last_word_is_not_said_to_a_client_whose_session_went_elsewher
     assert world.out == ["close"]
 
 
-async def test_a_lane_without_a_session_can_be_let_go() -> None:
+def test_a_lane_without_a_session_can_be_let_go() -> None:
     world = World()
     lane = OutboundLane(NoStream(), wake=world.wakes)
     lane.release()

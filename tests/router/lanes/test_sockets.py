@@ -204,10 +204,12 @@ async def test_a_peer_that_shuts_its_side_and_never_reads_does_not_hold_the_writ
 
 
 async def _deliver(messages: list[bytes]) -> None:
+    await trio.lowlevel.checkpoint()
     raise AssertionError
 
 
 async def _get_message() -> str:
+    await trio.lowlevel.checkpoint()
     raise AssertionError
 
 

@@ -122,10 +122,7 @@ async def test_a_client_that_has_left_before_the_answer_is_no_error(autojump_clo
     assert host.opened is False
     assert host.closed_at == began
     await host.ws.close(Host.CLOSE_S)  # there is nothing to close
-
-
-async def test_of_a_connection_that_never_opened_nobody_was_the_closer() -> None:
-    assert Host().ws.closed_by_peer is None
+    assert host.ws.closed_by_peer is None
 
 
 # Messages
