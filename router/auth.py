@@ -72,7 +72,7 @@ class Identity(msgspec.Struct, frozen=True):
 class JwtSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Which tokens are good. Keys of several kinds may stand side by side, for instance while moving to another."""
 
-    hs_keys: tuple[str, ...] = ()  # shared secrets, 32 bytes or more: any of them verifies, the first signs
+    jwt_keys: tuple[str, ...] = ()  # shared secrets, 32 bytes or more: any of them verifies, the first signs
     public_key: str | None = None  # PEM text, for RS*, PS*, ES* and EdDSA
     jwks: str | None = None  # a file path or an http(s) address of a JWK set
     algorithms: tuple[str, ...] = ()  # empty: all that the keys' kinds and lengths allow
@@ -87,12 +87,12 @@ class JwtSettings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def configured(self) -> bool:
         """Whether any key is given, good or not: a broken key must not look like none."""
-        return bool(self.hs_keys) or self.public_key is not None or self.jwks is not None
+        return bool(self.jwt_keys) or self.public_key is not None or self.jwks is not None
 
     def __repr__(self) -> str:
         """Leave out what must not end up in a log: the secrets, and an address's query."""
         shown = msgspec.structs.asdict(self)
-        shown["hs_keys"] = f"<{len(self.hs_keys)} hidden>"
+        shown["jwt_keys"] = f"<{len(self.jwt_keys)} hidden>"
         shown["jwks"] = self.jwks and self.jwks.partition("?")[0]
         return f"JwtSettings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
@@ -116,14 +116,14 @@ class Authenticator:
         self._settings = settings
         self._now = now
         allowed = settings.algorithms or (*HS_MIN_BYTES, *PUBLIC_KEY_ALGORITHMS)
-        self._hs_keys = _hs_keys(settings.hs_keys, allowed)
+        self._hs_keys = _hs_keys(settings.jwt_keys, allowed)
         self._local = (*self._hs_keys, *_public_key(settings.public_key, allowed))
         self._jwks, jwks_algorithms = _key_set(settings, allowed, now)
         self._algorithms = {*jwks_algorithms, *(name for key in self._local for name in key.algorithms)}
         if idle := [name for name in settings.algorithms if name not in self._algorithms]:
             raise KeyConfigError(
                 f"algorithms: no configured key is for {', '.join(idle)}; known are"
-                f" {', '.join((*HS_MIN_BYTES, *PUBLIC_KEY_ALGORITHMS))}, HS* only with hs_keys"
+                f" {', '.join((*HS_MIN_BYTES, *PUBLIC_KEY_ALGORITHMS))}, HS* only with jwt_keys"
             )
 
     async def start(self) -> None:
@@ -173,7 +173,7 @@ class Authenticator:
             TypeError: A claim can't be written as JSON.
         """
         if not self._hs_keys:
-            raise ValueError("no key to sign with: set hs_keys, or have the issuer of the public keys sign")
+            raise ValueError("no key to sign with: set jwt_keys, or have the issuer of the public keys sign")
         key = self._hs_keys[0]
         return jwt.encode(dict(claims), key.material, algorithm=key.algorithms[0])
 
@@ -302,11 +302,11 @@ def _seconds(claims: dict[str, Any], name: str) -> float | None:
 def _hs_keys(secrets: tuple[str, ...], allowed: tuple[str, ...]) -> tuple[VerifyKey, ...]:
     """Bind each shared secret to the allowed HS algorithms that it is long enough for."""
     if len(secrets) > MAX_KEYS_TRIED:
-        raise KeyConfigError(f"hs_keys: more than {MAX_KEYS_TRIED}; remove old ones, each token may try them all")
+        raise KeyConfigError(f"jwt_keys: more than {MAX_KEYS_TRIED}; remove old ones, each token may try them all")
     wanted = [name for name in allowed if name in HS_MIN_BYTES]
     if secrets and not wanted:
-        raise KeyConfigError("hs_keys: algorithms allows no HS*; add HS256 there or remove the keys")
-    return tuple(_hs_key(f"hs_keys[{index}]", secret, wanted) for index, secret in enumerate(secrets))
+        raise KeyConfigError("jwt_keys: algorithms allows no HS*; add HS256 there or remove the keys")
+    return tuple(_hs_key(f"jwt_keys[{index}]", secret, wanted) for index, secret in enumerate(secrets))
 
 
 def _hs_key(setting: str, secret: str, wanted: list[str]) -> VerifyKey:

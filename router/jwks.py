@@ -124,7 +124,7 @@ def _usable(jwk: dict[str, Any], allowed: tuple[str, ...]) -> VerifyKey:
     kty, kid, declared = jwk.get("kty"), jwk.get("kid"), jwk.get("alg")
     if kty == "oct":
         # Whoever can read the set could sign with it; and a set is made to be read.
-        raise ValueError("a symmetric key has no place in a set of public keys; use hs_keys")
+        raise ValueError("a symmetric key has no place in a set of public keys; use jwt_keys")
     if not isinstance(kty, str) or kty not in _READERS:
         raise ValueError("a key type (kty) other than RSA, EC and OKP")
     if not isinstance(kid, str | None):

@@ -182,7 +182,7 @@ async def _authenticator(config: Config) -> Authenticator | None:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"jwt_public_key_file {config.jwt_public_key_file!r} cannot be read: {error}") from None
     settings = JwtSettings(
-        hs_keys=config.jwt_keys,
+        jwt_keys=config.jwt_keys,
         public_key=pem,
         jwks=config.jwks,
         algorithms=config.jwt_algorithms,

@@ -306,7 +306,7 @@ class World:
         self.state = RouterState(config, Clock(now=lambda: WALL_START_S + trio.current_time()))
         self.authenticator: Authenticator | None = None
         if config.has_key:
-            settings = JwtSettings(hs_keys=config.jwt_keys)
+            settings = JwtSettings(jwt_keys=config.jwt_keys)
             self.authenticator = Authenticator(settings, now=self.state.clock.unix_s)
         specs = [ChildSpec("router", lambda: Hub(self.state), mailbox_size=config.router_mailbox)]
         if watched:

@@ -49,7 +49,7 @@ def private_pem(private: Any) -> str:
 
 
 def authenticator(**settings: Any) -> Authenticator:
-    return Authenticator(JwtSettings(**({"hs_keys": (SECRET,)} | settings)), now=lambda: NOW)
+    return Authenticator(JwtSettings(**({"jwt_keys": (SECRET,)} | settings)), now=lambda: NOW)
 
 
 def verify(auth: Authenticator, token: str) -> Identity:
@@ -138,12 +138,12 @@ def test_shared_secrets(algorithm: str) -> None:
 @pytest.mark.parametrize("named", [False, True])
 def test_public_keys(algorithm: str, make: Callable[[], Any], named: bool) -> None:
     private = make()
-    auth = authenticator(hs_keys=(), public_key=public_pem(private), algorithms=(algorithm,) if named else ())
+    auth = authenticator(jwt_keys=(), public_key=public_pem(private), algorithms=(algorithm,) if named else ())
     assert verify(auth, jwt.encode({"sub": "ada"}, private, algorithm=algorithm)).user_id == "ada"
 
 
 def test_any_hs_key_verifies() -> None:
-    auth = authenticator(hs_keys=(SECRET, OTHER_SECRET))
+    auth = authenticator(jwt_keys=(SECRET, OTHER_SECRET))
     assert verify(auth, hs({"sub": "old"}, OTHER_SECRET)).user_id == "old"
     assert verify(auth, hs({"sub": "new"}, SECRET)).user_id == "new"
     assert refusal(auth, hs({}, "x" * 64)) == "the token's signature does not fit"
@@ -156,7 +156,7 @@ def test_shared_and_public_keys_stand_side_by_side() -> None:
 
 
 def test_a_secret_is_bound_to_the_algorithms_it_is_long_enough_for() -> None:
-    auth = authenticator(hs_keys=("s" * 48,))
+    auth = authenticator(jwt_keys=("s" * 48,))
     assert verify(auth, hs({}, "s" * 48, "HS384")).role == "viewer"
     with pytest.warns(jwt.InsecureKeyLengthWarning):
         token = hs({}, "s" * 48, "HS512")
@@ -194,21 +194,21 @@ def test_an_hs_token_signed_with_the_public_keys_text() -> None:
     token = f"{part({'alg': 'HS256', 'typ': 'JWT'})}.{part({'sub': 'mallory'})}"
     hmac = jwt.get_algorithm_by_name("HS256")
     token += "." + part(hmac.sign(token.encode(), pem.encode()))
-    alone = authenticator(hs_keys=(), public_key=pem)
+    alone = authenticator(jwt_keys=(), public_key=pem)
     assert refusal(alone, token) == "the token's algorithm is not allowed"
     beside_a_secret = authenticator(public_key=pem)
     assert refusal(beside_a_secret, token) == "the token's signature does not fit"
 
 
 def test_an_algorithm_of_another_key_kind() -> None:
-    auth = authenticator(hs_keys=(), public_key=public_pem(ec_key("P-256")))
+    auth = authenticator(jwt_keys=(), public_key=public_pem(ec_key("P-256")))
     token = jwt.encode({}, rsa_key(), algorithm="RS256")
     assert refusal(auth, token) == "the token's algorithm is not allowed"
 
 
 def test_a_signature_by_a_stranger() -> None:
     assert refusal(authenticator(), hs({}, OTHER_SECRET)) == "the token's signature does not fit"
-    auth = authenticator(hs_keys=(), public_key=public_pem(rsa_key()))
+    auth = authenticator(jwt_keys=(), public_key=public_pem(rsa_key()))
     stranger = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     assert refusal(auth, jwt.encode({}, stranger, algorithm="RS256")) == "the token's signature does not fit"
 
@@ -360,11 +360,11 @@ def test_channel_lists_of_a_wrong_kind(claim: str, value: str) -> None:
 
 
 def test_the_first_hs_key_signs() -> None:
-    auth = authenticator(hs_keys=(OTHER_SECRET, SECRET))
+    auth = authenticator(jwt_keys=(OTHER_SECRET, SECRET))
     token = auth.sign({"sub": "ada", "exp": NOW + 60})
     assert verify(auth, token) == Identity(user_id="ada", expires_at=NOW + 60)
     assert jwt.get_unverified_header(token)["alg"] == "HS256"
-    assert refusal(authenticator(hs_keys=(SECRET,)), token) == "the token's signature does not fit"
+    assert refusal(authenticator(jwt_keys=(SECRET,)), token) == "the token's signature does not fit"
 
 
 def test_the_configured_algorithm_signs() -> None:
@@ -373,8 +373,8 @@ def test_the_configured_algorithm_signs() -> None:
 
 
 def test_without_an_hs_key_nothing_is_signed() -> None:
-    auth = authenticator(hs_keys=(), public_key=public_pem(rsa_key()))
-    with pytest.raises(ValueError, match="set hs_keys"):
+    auth = authenticator(jwt_keys=(), public_key=public_pem(rsa_key()))
+    with pytest.raises(ValueError, match="set jwt_keys"):
         auth.sign({"sub": "ada"})
 
 
@@ -390,12 +390,12 @@ def config_error(**settings: Any) -> str:
 @pytest.mark.parametrize(
     ("algorithms", "length", "expected"),
     [
-        ((), 31, "hs_keys[1]: 31 bytes are too short, HS256 needs 32 (RFC 7518 §3.2)"),
-        (("HS512", "HS384"), 47, "hs_keys[1]: 47 bytes are too short, HS384 needs 48 (RFC 7518 §3.2)"),
+        ((), 31, "jwt_keys[1]: 31 bytes are too short, HS256 needs 32 (RFC 7518 §3.2)"),
+        (("HS512", "HS384"), 47, "jwt_keys[1]: 47 bytes are too short, HS384 needs 48 (RFC 7518 §3.2)"),
     ],
 )
 def test_a_short_secret(algorithms: tuple[str, ...], length: int, expected: str) -> None:
-    message = config_error(hs_keys=(SECRET, "s" * length), algorithms=algorithms)
+    message = config_error(jwt_keys=(SECRET, "s" * length), algorithms=algorithms)
     assert message.startswith(expected)
     assert "ssss" not in message
 
@@ -409,16 +409,16 @@ def test_a_short_secret(algorithms: tuple[str, ...], length: int, expected: str)
     ],
 )
 def test_a_public_key_is_no_secret(secret: str) -> None:
-    assert config_error(hs_keys=(secret,)).startswith("hs_keys[0]: empty, or a public key")
+    assert config_error(jwt_keys=(secret,)).startswith("jwt_keys[0]: empty, or a public key")
 
 
 def test_a_secret_that_is_not_text() -> None:
-    assert "hex or base64" in config_error(hs_keys=("\udcff" * 32,))
+    assert "hex or base64" in config_error(jwt_keys=("\udcff" * 32,))
 
 
 def test_too_many_secrets() -> None:
-    assert verify(authenticator(hs_keys=(OTHER_SECRET,) * 15 + (SECRET,)), hs({})).role == "viewer"
-    assert config_error(hs_keys=(SECRET,) * 17).startswith("hs_keys: more than 16")
+    assert verify(authenticator(jwt_keys=(OTHER_SECRET,) * 15 + (SECRET,)), hs({})).role == "viewer"
+    assert config_error(jwt_keys=(SECRET,) * 17).startswith("jwt_keys: more than 16")
 
 
 def test_a_private_key_is_refused() -> None:
@@ -456,11 +456,11 @@ def test_an_unfit_public_key(make: Callable[[], Any], expected: str) -> None:
 
 
 def test_an_hs_algorithm_with_a_public_key() -> None:
-    message = config_error(hs_keys=(), public_key=public_pem(rsa_key()), algorithms=("HS256",))
+    message = config_error(jwt_keys=(), public_key=public_pem(rsa_key()), algorithms=("HS256",))
     assert "a public key is no secret" in message
-    message = config_error(hs_keys=(), public_key=public_pem(rsa_key()), algorithms=("RS256", "HS256"))
+    message = config_error(jwt_keys=(), public_key=public_pem(rsa_key()), algorithms=("RS256", "HS256"))
     assert message.startswith("algorithms: no configured key is for HS256")
-    message = config_error(hs_keys=(), jwks="keys.json", algorithms=("HS256",))
+    message = config_error(jwt_keys=(), jwks="keys.json", algorithms=("HS256",))
     assert message.startswith("jwks: algorithms allows none for public keys")
 
 
@@ -471,7 +471,7 @@ def test_an_algorithm_without_a_key(name: str) -> None:
 
 def test_secrets_where_only_public_key_algorithms_are_allowed() -> None:
     message = config_error(public_key=public_pem(rsa_key()), algorithms=("RS256",))
-    assert message.startswith("hs_keys: algorithms allows no HS*")
+    assert message.startswith("jwt_keys: algorithms allows no HS*")
 
 
 # Settings
@@ -482,7 +482,7 @@ def test_secrets_where_only_public_key_algorithms_are_allowed() -> None:
     [
         (JwtSettings(), False),
         (JwtSettings(algorithms=("HS256",), audience="a", issuer="b"), False),
-        (JwtSettings(hs_keys=(SECRET,)), True),
+        (JwtSettings(jwt_keys=(SECRET,)), True),
         (JwtSettings(public_key=""), True),
         (JwtSettings(jwks=""), True),
     ],
@@ -492,8 +492,8 @@ def test_configured(settings: JwtSettings, configured: bool) -> None:
 
 
 def test_settings_show_no_secret() -> None:
-    shown = repr(JwtSettings(hs_keys=(SECRET, OTHER_SECRET), jwks="https://id.example/keys?apikey=hunter2"))
-    assert "hs_keys='<2 hidden>'" in shown
+    shown = repr(JwtSettings(jwt_keys=(SECRET, OTHER_SECRET), jwks="https://id.example/keys?apikey=hunter2"))
+    assert "jwt_keys='<2 hidden>'" in shown
     assert "jwks='https://id.example/keys'" in shown
     assert "jwks=None" in repr(JwtSettings())
     assert SECRET not in repr(authenticator().__dict__)

@@ -426,7 +426,7 @@ async def test_a_stranger_can_not_ask_for_more_than_so_many_tries(provider: Prov
 
 async def test_a_key_is_only_good_for_its_own_algorithm(provider: Provider) -> None:
     provider.body = key_set(jwk("e1"), jwk("r1", alg="RS256"))
-    auth = authenticator(provider.url(), hs_keys=("s" * 64,))
+    auth = authenticator(provider.url(), jwt_keys=("s" * 64,))
     await auth.start()
     assert await refusal(auth, token("r1", "PS256")) == "the token's algorithm does not belong to its key"
     forged = jwt.encode({"sub": "x"}, "t" * 64, algorithm="HS256", headers={"kid": "r1"})
@@ -445,7 +445,7 @@ async def test_a_set_never_verifies_hs(provider: Provider) -> None:
 
 
 async def test_local_keys_come_first_and_fetch_nothing(provider: Provider) -> None:
-    auth = authenticator(provider.url(), hs_keys=("s" * 32,))
+    auth = authenticator(provider.url(), jwt_keys=("s" * 32,))
     local = jwt.encode({"sub": "ada"}, "s" * 32, algorithm="HS256", headers={"kid": "unheard-of"})
     assert (await auth.verify(local)).user_id == "ada"
     assert provider.paths == []

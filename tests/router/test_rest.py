@@ -30,7 +30,7 @@ PRODUCTION = {"jwt_keys": (KEY,)}
 
 def app_of(**settings: Any) -> QuartTrio:
     config = Config(**settings)
-    authenticator = Authenticator(JwtSettings(hs_keys=config.jwt_keys)) if config.has_key else None
+    authenticator = Authenticator(JwtSettings(jwt_keys=config.jwt_keys)) if config.has_key else None
     return make_app(RouterState(config), authenticator)
 
 
