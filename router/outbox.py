@@ -92,12 +92,12 @@ class Gap(msgspec.Struct, tag_field="type", tag="gap"):
         return text_frame(_encode(self))
 
     def absorb(self, later: Gap) -> bool:
-        """Take in the gap that follows; False where they do not adjoin, or were lost for different reasons."""
-        if self.reason is not later.reason or self.epoch != later.epoch or self.count is None or later.count is None:
+        """Take in the gap that follows, and its reason; False where they do not adjoin, or how many is not known."""
+        if self.epoch != later.epoch or self.count is None or later.count is None:
             return False
         if self.last is not None and later.first != self.last + 1:
             return False
-        self.last = later.last
+        self.last, self.reason = later.last, later.reason
         self.count += later.count
         return True
 

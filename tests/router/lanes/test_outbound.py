@@ -368,13 +368,12 @@ async def test_replies_are_bounded_in_number() -> None:
 async def until_taken(world: World, then: Callable[[], object]) -> list[str]:
     """What is out when nobody waits any more for the replies to be taken, `then` having been done."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(world.lane.until_control_taken)
-        await wait_all_tasks_blocked()
-        assert nursery.child_tasks
-        then()
-        nursery.start_soon(write_when_woken, world.lane, world.wakes)
-        while len(nursery.child_tasks) > 1:
+        async with trio.open_nursery() as waiters:
+            waiters.start_soon(world.lane.until_control_taken)
             await wait_all_tasks_blocked()
+            assert waiters.child_tasks
+            then()
+            nursery.start_soon(write_when_woken, world.lane, world.wakes)
         nursery.cancel_scope.cancel()
     return world.out
 

@@ -244,6 +244,24 @@ async def test_a_peer_that_closes_and_does_not_read_gets_its_answer_when_it_does
     assert host.close_frame == (1000, "")
 
 
+@pytest.mark.parametrize("ticks", range(8))
+def test_whichever_close_is_quicker_is_said(ticks: int) -> None:
+    """Never a code that must not be sent, as that of a close without one."""
+
+    async def race() -> None:
+        async with running(Host()) as host:
+            await host.send(close())
+            for _ in range(ticks):
+                await trio.lowlevel.checkpoint()
+            host.lane.close(CloseCode.HEARTBEAT_MISSED, "silence")
+            await leave(host)
+        assert host.close_frame in [(0, ""), (4000, "silence")]
+
+    for seed in range(20):
+        trio._core._run._r.seed(seed)  # Trio has no public way
+        trio.run(race, clock=MockClock(autojump_threshold=0))
+
+
 async def test_a_peer_that_closes_and_never_reads_is_cut_off(autojump_clock: MockClock) -> None:
     began = trio.current_time()
     async with running(Host()) as host:
