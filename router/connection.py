@@ -151,8 +151,9 @@ class Connection:
                 lane.close(CloseCode.GOING_AWAY, "the server is going down")
 
     def _is_over(self) -> bool:
+        """Whether nothing is left but to close, under a deadline: also where the peer has and does not read on."""
         lane = self._lane
-        return lane.close_request is not None or lane.left or lane.ended
+        return lane.close_request is not None or lane.close_sent or lane.left or lane.ended
 
     # Opening
 

@@ -414,6 +414,32 @@ async def test_a_client_that_does_not_read_its_replies_is_closed(autojump_clock:
         assert world.state.sessions.connected == 0
 
 
+async def test_a_client_that_closes_and_reads_no_more_is_not_held(autojump_clock: MockClock) -> None:
+    """The answer to its close frame waits for a reader that will never come."""
+    async with running() as world:
+        client = await world.connect()
+        client.stall()
+        client.close(1000)
+        await trio.sleep(3)
+        assert len(world.connections) == 0
+        assert world.state.sessions.connected == 0
+
+
+async def test_a_client_that_closes_amid_events_it_does_not_read_is_held_no_longer_than_a_silent_one(
+    autojump_clock: MockClock,
+) -> None:
+    async with running(watched=True) as world:
+        client = await world.subscriber("signals")
+        publisher = await world.connect()
+        client.stall(10)
+        publisher.publish("signals")
+        await world.settle()
+        client.close(1000)
+        await trio.sleep(95)
+        assert client.lane.ended
+        assert world.state.sessions.connected == 1, "the publisher's alone"
+
+
 PINGS = [json.dumps({"type": "ping", "id": number}) for number in range(100)]
 
 
