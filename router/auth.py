@@ -84,11 +84,6 @@ class JwtSettings(msgspec.Struct, frozen=True, kw_only=True):
     jwks_timeout_s: Annotated[float, Meta(gt=0)] = 5  # for one fetch; a token with an unknown `kid` waits so long
     require_exp: bool = False  # refuse tokens that never expire
 
-    @property
-    def configured(self) -> bool:
-        """Whether any key is given, good or not: a broken key must not look like none."""
-        return bool(self.jwt_keys) or self.public_key is not None or self.jwks is not None
-
     def __repr__(self) -> str:
         """Leave out what must not end up in a log: the secrets, and an address's query."""
         shown = msgspec.structs.asdict(self)

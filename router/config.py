@@ -1,7 +1,7 @@
 """The configuration: one frozen struct, each number with its unit; read from `NEUROGRAPH_*` and flags.
 
 Raising a bound costs memory: the worst case of a connection is `outbox_bytes` + `control_bytes` + one read of
-64 KiB, and only a client that stopped reading comes near it.
+256 KiB, and only a client that stopped reading comes near it.
 """
 
 from __future__ import annotations

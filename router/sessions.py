@@ -34,12 +34,11 @@ class Session:
             and the new token with it, has arrived.
         connected_at: When its connection came, in Unix seconds.
         detached_at: Since when it is detached, on Trio's clock.
-        ended: It is forgotten: nothing may be entered for it any more.
         queues: For events that nobody subscribes to: `personal` and `global`.
     """
 
     __slots__ = (
-        "client_id", "connected_at", "detached_at", "ended", "grants", "identity", "lane", "outbox",
+        "client_id", "connected_at", "detached_at", "grants", "identity", "lane", "outbox",
         "previous_token", "queues", "subscriptions", "token",
     )  # fmt: skip
 
@@ -54,7 +53,6 @@ class Session:
         self.previous_token: str | None = None
         self.connected_at = 0.0
         self.detached_at = detached_at
-        self.ended = False
         self.queues: dict[str, Queue] = {}
 
     @property
@@ -168,7 +166,6 @@ class Sessions:
 
     def end(self, session: Session) -> None:
         """Forget a session."""
-        session.ended = True
         lane, session.lane = session.lane, None
         self._by_client.pop(session.client_id, None)
         self._detached.pop(session.client_id, None)

@@ -477,20 +477,6 @@ def test_secrets_where_only_public_key_algorithms_are_allowed() -> None:
 # Settings
 
 
-@pytest.mark.parametrize(
-    ("settings", "configured"),
-    [
-        (JwtSettings(), False),
-        (JwtSettings(algorithms=("HS256",), audience="a", issuer="b"), False),
-        (JwtSettings(jwt_keys=(SECRET,)), True),
-        (JwtSettings(public_key=""), True),
-        (JwtSettings(jwks=""), True),
-    ],
-)
-def test_configured(settings: JwtSettings, configured: bool) -> None:
-    assert settings.configured is configured
-
-
 def test_settings_show_no_secret() -> None:
     shown = repr(JwtSettings(jwt_keys=(SECRET, OTHER_SECRET), jwks="https://id.example/keys?apikey=hunter2"))
     assert "jwt_keys='<2 hidden>'" in shown

@@ -202,7 +202,6 @@ def test_an_ended_session_is_found_no_more(sessions: Sessions, attached: bool) -
     if not attached:
         sessions.detach(session, 1.0)
     sessions.end(session)
-    assert session.ended
     assert session.lane is None
     assert lane.outbox is None
     assert len(sessions) == sessions.connected == 0
