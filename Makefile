@@ -1,9 +1,12 @@
-# Two commands: `make run` and `make test`. Everything is installed into this folder; no Debian package is needed.
+# Two commands: `make run` and `make test`. Everything is installed into this folder, but for a browser and a proxy that
+# the tests run: those are Debian's.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
+CHROMIUM := /usr/bin/chromium
+NGINX := /usr/sbin/nginx
 SOURCES := router actors tests benchmarks examples
 # ASYNC114 is optional and knows none of our start functions; a test that needs Trio's clock is async though it may
 # await nothing (ASYNC124).
@@ -21,7 +24,7 @@ help:
 run: $(VENV)/.serve
 	@$(BIN)/neurograph-router serve $(ARGS)
 
-test: $(VENV)/.develop tests/e2e/node_modules/.installed
+test: $(VENV)/.develop tests/e2e/node_modules/.installed | $(CHROMIUM) $(NGINX)
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet
@@ -62,3 +65,9 @@ tests/e2e/node_modules/.installed: tests/e2e/package.json tests/e2e/package-lock
 	@echo "installing wscat into tests/e2e/node_modules"
 	@npm ci --prefix tests/e2e --silent --no-audit --no-fund
 	@touch $@
+
+$(CHROMIUM) $(NGINX):
+	@echo "installing Debian's chromium and nginx-light, which the tests run"
+	@test "$$(id -u)" = 0 || { echo "only root can: apt-get install chromium nginx-light"; exit 1; }
+	@apt-get -qq update
+	@DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends chromium nginx-light >/dev/null

@@ -7,13 +7,15 @@ The data goes one way:
 
 A module imports only from rooms above it in this list (`tests/test_rooms.py` enforces it):
 
-    errors, clock, limits, permissions, config, events,
+    errors, clock, limits, permissions, addresses, config, events, channels,
+    toml, values, checks, loading, settings, effective, reference,
     frames, handshake, protocol, origin,
-    jwks, auth,
+    identity, access, revocations, jwks, auth,
     outbox, engine, subscriptions, lanes,
-    sessions, letters, intake, state, attachment, hub,
-    connection, liveness, feeds, logs,
-    rest, heads, http, listening, front_door, server, cli, __main__
+    sessions, letters, intake, state, attachment, administration, hub,
+    connection, liveness, logs, feeds,
+    rest, heads, tls, requests, exchange, http, listening, visitors, front_door, reloading, server,
+    cli, __main__
 """
 
 __version__ = "0.61.0"

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from router.auth import Identity
+from router.access import Grants
 from router.errors import CloseCode, ErrorCode
+from router.identity import Identity
 from router.letters import Attach, Depart, Refused, SignIn
-from router.permissions import ADMIN, ANONYMOUS, Grants, grants
-from router.protocol import PROTOCOL_VERSION, GetReconnectionToken, denied_fields, reply
+from router.permissions import ADMIN, ANONYMOUS
+from router.protocol import PROTOCOL_VERSION, GetReconnectionToken, Refusal, denied_fields, reply
 from router.sessions import Session
 from router.state import RouterState
 
+#: Why a connection is closed 4501.
+REVOKED = "the token has been revoked"
 _TAKEN_OVER = "another connection resumed this session"
 
 
@@ -26,14 +29,21 @@ def attach(state: RouterState, request: Attach, now: float) -> None:
         request.reply.send(Refused(CloseCode.GOING_AWAY, "the server is going down"))
     elif lane.ended or lane.close_request is not None:
         request.reply.send(Refused(CloseCode.GOING_AWAY, "the connection is over"))
+    elif identity is not None and state.revocations.refuses(identity):  # since it was checked
+        request.reply.send(Refused(CloseCode.TOKEN_REVOKED, REVOKED))
     elif (session := state.sessions.by_token(request.token or "")) is not None:
-        refusal = _refuse_resume(state, session, identity)
+        refusal = _refuse_resume(state, session, identity) or _refuse_user(state, identity or session.identity, session)
         if refusal is None:
             _resume(state, session, request)
         else:
             request.reply.send(refusal)
     elif identity is not None or admits_anonymous(state):
-        _open(state, request, identity or anonymous(state), now)
+        identity = identity or anonymous(state)
+        refusal = _refuse_user(state, identity)
+        if refusal is None:
+            _open(state, request, identity, now)
+        else:
+            request.reply.send(refusal)
     else:
         request.reply.send(None)
 
@@ -42,6 +52,7 @@ def _open(state: RouterState, request: Attach, identity: Identity, now: float) -
     session = state.sessions.open(identity, grants_of(state, identity), now)
     request.session = session
     state.sessions.attach(session, request.lane, state.clock.unix_s())
+    session.address = request.address
     _say_connected(state, session, request, reconnected=False)
     state.announce("client.connected", session)
 
@@ -55,15 +66,28 @@ def _refuse_resume(state: RouterState, session: Session, identity: Identity | No
     return None
 
 
+def _refuse_user(state: RouterState, identity: Identity, session: Session | None = None) -> Refused | None:
+    """Refuse a user's connection that would be one too many; `session` is the one that it would belong to."""
+    limit = state.config.max_connections_per_user
+    if limit is None or identity.user_id is None:
+        return None
+    others = (each for each in state.sessions.by_user(identity.user_id) if each is not session)
+    if sum(each.lane is not None for each in others) < limit:
+        return None
+    return Refused(CloseCode.TRY_AGAIN_LATER, f"the limit of {limit} connections of one user is reached")
+
+
 def _resume(state: RouterState, session: Session, request: Attach) -> None:
     elder = session.lane
     if elder is not None:
         elder.close(CloseCode.SESSION_TAKEN_OVER, _TAKEN_OVER)
     request.session = session
     state.sessions.attach(session, request.lane, state.clock.unix_s())
+    session.address = request.address
     if request.identity is not None:
         state.sessions.sign_in(session, request.identity, grants_of(state, request.identity))
-    lost = state.unsubscribe(session, not_allowed(session))
+    lost = not_allowed(state, session)
+    state.unsubscribe(session, lost)
     positions = state.positions(session, sorted(session.subscriptions))
     state.sessions.renew_token(session, keep=request.token)
     _say_connected(
@@ -73,7 +97,7 @@ def _resume(state: RouterState, session: Session, request: Attach) -> None:
         reconnected=True,
         channels=list(positions),
         positions=positions,
-        **denied_fields(dict.fromkeys(lost, ErrorCode.PERMISSION_DENIED)),
+        **denied_fields(lost),
     )
     if elder is not None:
         state.announce("client.disconnected", session, code=CloseCode.SESSION_TAKEN_OVER, reason=_TAKEN_OVER)
@@ -100,8 +124,14 @@ def _say_connected(state: RouterState, session: Session, request: Attach, *, rec
 
 
 def sign_in(state: RouterState, session: Session, item: SignIn, now: str) -> bytes:
-    """Replace who a session is; the `authenticated` that says so."""
+    """Replace who a session is; the `authenticated` that says so. One user too many, or revoked since: closed."""
     identity = item.identity
+    refusal = _refuse_user(state, identity, session)
+    if state.revocations.refuses(identity):
+        refusal = Refused(CloseCode.TOKEN_REVOKED, REVOKED)
+    if refusal is not None:
+        state.expel(session, refusal.code, refusal.reason)
+        return Refusal(ErrorCode.INVALID_TOKEN, refusal.reason, id=item.id).frame()
     state.sessions.sign_in(session, identity, item.grants)
     expires_at = None if identity.expires_at is None else state.clock.timestamp(int(identity.expires_at * 1000))
     return reply(
@@ -146,15 +176,17 @@ def admits_anonymous(state: RouterState) -> bool:
 
 
 def grants_of(state: RouterState, identity: Identity) -> Grants:
-    """What an identity may do; one object for all that have a role's own grants, for connections are many."""
-    if identity.subscribe is None and identity.publish is None and identity.role in state.grants_by_role:
-        return state.grants_by_role[identity.role]
-    return grants(identity.role, identity.subscribe, identity.publish, state.streams, state.config.roles)
+    """What an identity may do, now and whenever the configuration has changed."""
+    return state.access.grants(identity)
 
 
-def not_allowed(session: Session) -> list[str]:
-    """Subscriptions that the session's claims do not allow (any more)."""
-    return [name for name in session.subscriptions if name not in session.grants.subscribe]
+def not_allowed(state: RouterState, session: Session) -> dict[str, str]:
+    """Subscriptions that are not allowed any more, or whose channel there is no more, in order, and why."""
+    return {
+        name: ErrorCode.UNKNOWN_CHANNEL if state.channels.find(name) is None else ErrorCode.PERMISSION_DENIED
+        for name in sorted(session.subscriptions)
+        if not session.grants.may_subscribe(name)
+    }
 
 
 def _number(value: float) -> float | int:

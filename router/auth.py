@@ -10,6 +10,8 @@ Signatures and key formats are PyJWT's work. The times are checked here, because
 and lets strings and fractions pass for seconds.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Final
@@ -22,11 +24,12 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt.types import Options
 from msgspec import Meta
 
+from router.identity import DEFAULT_ROLE, Identity
 from router.jwks import PUBLIC_KEY_ALGORITHMS, KeyConfigError, KeySet, VerifyKey, algorithms_of
+from router.revocations import Revocations
 
 __all__ = ["Authenticator", "Identity", "InvalidTokenError", "JwtSettings", "KeyConfigError"]
 
-DEFAULT_ROLE: Final = "viewer"
 HS_MIN_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}  # as long as the hash's output, RFC 7518 §3.2
 
 MAX_TOKEN_BYTES: Final = 8 * 1024
@@ -57,18 +60,6 @@ class InvalidTokenError(Exception):
         self.reason = reason
 
 
-class Identity(msgspec.Struct, frozen=True):
-    """What a verified token says of its bearer."""
-
-    user_id: str | None  # claim `sub`
-    role: str = DEFAULT_ROLE  # claim `role`
-    subscribe: tuple[str, ...] | None = None  # channel names or patterns with `*`; None: what the role may
-    publish: tuple[str, ...] | None = None  # the same for publishing
-    expires_at: float | None = None  # claim `exp`, Unix seconds
-    issued_at: float | None = None  # claim `iat`, Unix seconds
-    token_id: str | None = None  # claim `jti`, what a revocation names
-
-
 class JwtSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Which tokens are good. Keys of several kinds may stand side by side, for instance while moving to another."""
 
@@ -95,20 +86,29 @@ class JwtSettings(msgspec.Struct, frozen=True, kw_only=True):
 class Authenticator:
     """Checks tokens, and signs them where a shared secret is configured.
 
-    Only the JWK set changes after the start; see `router.jwks.KeySet`. Without any key, every token is refused.
+    The mutable state is the JWK set, see `router.jwks.KeySet`, and all keys when they are configured anew. Without
+    any key, every token is refused.
     """
 
-    def __init__(self, settings: JwtSettings, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: JwtSettings,
+        *,
+        revocations: Revocations | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         """Read the local keys; nothing is fetched yet.
 
         Args:
             settings: The keys and what else a token must fulfil.
+            revocations: Tokens that are refused however good they are; None: there are none.
             now: The clock, in Unix seconds; also for the age of the JWK set.
 
         Raises:
             KeyConfigError: A key is unreadable or too weak, or it and `algorithms` don't fit each other.
         """
         self._settings = settings
+        self._revocations = revocations
         self._now = now
         allowed = settings.algorithms or (*HS_MIN_BYTES, *PUBLIC_KEY_ALGORITHMS)
         self._hs_keys = _hs_keys(settings.jwt_keys, allowed)
@@ -132,6 +132,14 @@ class Authenticator:
         await trio.lowlevel.checkpoint()
         if self._jwks is not None:
             await self._jwks.start()
+
+    def adopt(self, other: Authenticator) -> None:
+        """Take over the keys and rules of another one, which has started: what it refuses is refused from now on."""
+        self._settings = other._settings
+        self._hs_keys = other._hs_keys
+        self._local = other._local
+        self._jwks = other._jwks
+        self._algorithms = other._algorithms
 
     async def verify(self, token: str) -> Identity:
         """Check a token and say who its bearer is.
@@ -158,7 +166,10 @@ class Authenticator:
             claims = self._try(token, keys)
         if claims is None:
             raise InvalidTokenError("the token's signature does not fit")
-        return self._identify(claims)
+        identity = self._identify(claims)
+        if self._revocations is not None and self._revocations.refuses(identity):
+            raise InvalidTokenError("the token has been revoked")
+        return identity
 
     def sign(self, claims: Mapping[str, object]) -> str:
         """Make a token of these claims with the first HS key, for tests, tools and hosts without an issuer.

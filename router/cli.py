@@ -13,8 +13,9 @@ import trio
 
 from router import __version__, logs
 from router.auth import KeyConfigError
-from router.config import Config, ConfigError, from_environment
+from router.config import Config, ConfigError
 from router.feeds.logs import LogHandler
+from router.loading import Flag, load
 from router.server import Server
 
 log = structlog.get_logger("router")
@@ -33,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     options = _parser().parse_args(arguments)
     try:
-        config = from_environment(
-            host=options.host, port=options.port, insecure=options.insecure, log_level=options.log_level
-        )
+        given = {name: getattr(options, name) for name in ("host", "port", "insecure", "log_level")}
+        flags = {name: Flag(f"--{name.replace('_', '-')}", value) for name, value in given.items() if value is not None}
+        config = load(flags=flags).config
         sys.exit(serve(config))
     except (ConfigError, KeyConfigError) as error:
         sys.stderr.write(f"neurograph-router: {error}\n")

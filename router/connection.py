@@ -16,6 +16,7 @@ import trio
 from msgspec import UNSET
 
 from actors import ActorError, ActorGoneError, ActorRef, Mailbox, MailboxFull, Reply
+from router.access import Grants
 from router.attachment import anonymous, grants_of
 from router.auth import Authenticator, Identity, InvalidTokenError
 from router.errors import CloseCode, ErrorCode
@@ -24,7 +25,6 @@ from router.handshake import Handshake
 from router.intake import Intake
 from router.lanes import Lane, WebSocket
 from router.letters import Attach, Depart, Item, Letter, Message, Refused, SignIn
-from router.permissions import Grants
 from router.protocol import Authenticate, Id, Refusal, decode
 from router.sessions import Session
 from router.state import RouterState
@@ -36,7 +36,6 @@ Wake = Literal["wake"]
 
 #: A letter has items for so large a part of the replies that may wait: each may want one.
 _PARTS_OF_ROOM = 5
-_NO_GRANTS = Grants(frozenset(), frozenset())
 
 
 @dataclass(slots=True, frozen=True)
@@ -66,9 +65,10 @@ class Connection:
         self._lane = lane
         self._handshake = handshake
         self._services = services
-        self._intake = Intake(services.state.config, services.state.clock, trio.current_time)
+        state = services.state
+        self._intake = Intake(state.config, state.channels, state.clock, trio.current_time)
         self._identity: Identity | None = None
-        self._grants = _NO_GRANTS
+        self._grants: Grants | None = None
         self._session: Session | None = None
         #: What the router was asked and has not answered.
         self._request: Attach | None = None
@@ -79,7 +79,7 @@ class Connection:
         #: `token_expiring` has been said of the token in force.
         self.expiry_announced = False
         #: When the next heartbeat is due, on Trio's clock.
-        self.heartbeat_at = trio.current_time() + services.state.config.heartbeat_s
+        self.heartbeat_at = trio.current_time() + state.config.heartbeat_s
 
     @property
     def lane(self) -> Lane:
@@ -179,7 +179,9 @@ class Connection:
 
         def question(reply: Reply[Session | Refused | None]) -> Attach:
             token = self._handshake.reconnection_token
-            self._request = Attach(reply, lane=self._lane, identity=self._identity, token=token, id=reply_to)
+            self._request = Attach(
+                reply, lane=self._lane, identity=self._identity, token=token, address=self.address, id=reply_to
+            )
             return self._request
 
         try:
@@ -221,6 +223,7 @@ class Connection:
     async def _take(self, messages: list[bytes]) -> None:
         """All whole messages of one read: judge each, hand them to the router."""
         assert self._session is not None
+        assert self._grants is not None
         items: list[Item] = []
         left = iter(messages)
         while (stopped_at := self._intake.judge_all(left, self._grants, items)) is not None:

@@ -85,33 +85,65 @@ class ConnectionData(Struct):
     code: int | UnsetType | None = UNSET
 
 
+class AnyData(Struct):
+    """The data of a channel that has no struct of its own: any object."""
+
+
 class ChannelSpec:
-    """What is known of a channel before its first event.
+    """What is known of a channel, or of a family of channels, before its first event.
 
     Attributes:
-        name: 1 to 64 characters of `a–z 0–9 . _ -`.
+        name: 1 to 64 characters of `a–z 0–9 . _ -`; a family's ends in `.*`.
         description: One sentence for people.
-        check: Decodes `data` by the channel's struct, for the error it raises.
+        check: Decodes `data` by the channel's struct, for the error it raises. Any thread may call it.
+        subscribe: The roles that may subscribe, whatever else is said of them; None: nothing of its own.
+        publish: Likewise for publishing.
+        system: Whether it is one of the system's own.
     """
 
-    __slots__ = ("check", "description", "name")
+    __slots__ = ("_data_type", "check", "description", "name", "publish", "subscribe", "system")
 
-    def __init__(self, name: str, description: str, data_type: type[Struct]) -> None:
+    def __init__(
+        self,
+        name: str,
+        description: str,
+        data_type: type[Struct],
+        subscribe: tuple[str, ...] | None = None,
+        publish: tuple[str, ...] | None = None,
+        *,
+        system: bool = False,
+    ) -> None:
         self.name = name
         self.description = description
+        self._data_type = data_type
         self.check = msgspec.json.Decoder(data_type).decode
+        self.subscribe = subscribe
+        self.publish = publish
+        self.system = system
+
+    @property
+    def is_family(self) -> bool:
+        """Whether it stands for all channels under its name."""
+        return self.name.endswith("*")
+
+    def with_settings(
+        self, description: str, subscribe: tuple[str, ...] | None, publish: tuple[str, ...] | None
+    ) -> ChannelSpec:
+        """The same channel with the configuration's word on it."""
+        return ChannelSpec(self.name, description, self._data_type, subscribe, publish, system=self.system)
 
 
+#: The system's own channels.
 CHANNELS: Mapping[str, ChannelSpec] = MappingProxyType(
     {
-        spec.name: spec
-        for spec in (
-            ChannelSpec("metrics", "System metrics: CPU, memory, events per second", MetricsData),
-            ChannelSpec("signals", "Signals as the system takes them in", SignalData),
-            ChannelSpec("actions", "Actions executed, and those that failed", ActionData),
-            ChannelSpec("logs", "Log records", LogData),
-            ChannelSpec("status", "Changes of the system's state", StatusData),
-            ChannelSpec("connections", "Clients coming, going and subscribing", ConnectionData),
+        name: ChannelSpec(name, description, data_type, system=True)
+        for name, description, data_type in (
+            ("metrics", "System metrics: CPU, memory, events per second", MetricsData),
+            ("signals", "Signals as the system takes them in", SignalData),
+            ("actions", "Actions executed, and those that failed", ActionData),
+            ("logs", "Log records", LogData),
+            ("status", "Changes of the system's state", StatusData),
+            ("connections", "Clients coming, going and subscribing", ConnectionData),
         )
     }
 )

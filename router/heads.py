@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from http import HTTPStatus
 
 import h11
 import trio
 
-from router.rest.problems import CONTENT_TYPE, problem
+from router.rest.problems import ProblemError
 
 READ_BYTES = 64 * 1024
 _HEAD_END = b"\r\n\r\n"
 #: What begins HTTP/2 (RFC 9113 section 3.4), as far as it looks like a request.
 _HTTP2_PREFACE = (b"PRI", b"*", b"2.0")
 _KEY_BYTES = 16
+#: A target as proxies are sent it (RFC 9112 section 3.2.2): authority, and what an origin server is sent.
+_ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL).fullmatch
 
 
 class Refused(Exception):
@@ -29,8 +32,14 @@ class Refused(Exception):
         self.headers = headers or {}
 
 
-async def read_head(stream: trio.abc.ReceiveStream, max_bytes: int, within_s: float) -> bytes:
+async def read_head(stream: trio.abc.ReceiveStream, max_bytes: int, within_s: float, begun: bytes = b"") -> bytes:
     """Read a request head, and what came with it.
+
+    Args:
+        stream: The connection.
+        max_bytes: Of the head alone.
+        within_s: How long it may take to be whole.
+        begun: What was read of it already.
 
     Returns:
         The bytes; empty where the peer left before its head was whole.
@@ -40,22 +49,30 @@ async def read_head(stream: trio.abc.ReceiveStream, max_bytes: int, within_s: fl
 
     Cancellation: what was read is lost; the stream is to be closed.
     """
-    head = bytearray()
+    head = bytearray(begun)
+    look_from = 0
     with trio.move_on_after(within_s):
-        while data := await stream.receive_some(READ_BYTES):
-            look_from = max(0, len(head) - len(_HEAD_END) + 1)
-            head += data
-            if not _may_be_http(head):
-                raise _bad_request("this is no HTTP request; if it was meant for TLS, that ends before this port")
+        while True:
+            if head.startswith((b"\r", b"\n")):
+                head = head.lstrip(b"\r\n")  # some clients end a body by an empty line (RFC 9112 section 2.2)
+            if head and not _may_be_http(head):
+                raise _bad_request(
+                    "this is no HTTP request; if it was meant for TLS, that is spoken here only where "
+                    "tls_certificate_file and tls_key_file are set"
+                )
             end = head.find(_HEAD_END, look_from)
             if (end if end >= 0 else len(head)) > max_bytes:
                 detail = f"the request head is over {max_bytes} bytes"
                 raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "payload_too_large", detail)
             if end >= 0:
                 return bytes(head)
-        return b""
+            look_from = max(0, len(head) - len(_HEAD_END) + 1)
+            data = await stream.receive_some(READ_BYTES)
+            if not data:
+                return b""
+            head += data
     detail = f"the request head was not whole within {within_s:g} s"
-    raise Refused(HTTPStatus.REQUEST_TIMEOUT, "request_timeout", detail)
+    raise Refused(HTTPStatus.REQUEST_TIMEOUT, "timeout", detail)
 
 
 def _may_be_http(head: bytearray) -> bool:
@@ -87,7 +104,26 @@ def parse_head(head: bytes) -> h11.Request:
     if request.http_version not in (b"1.0", b"1.1") and not becomes_http2(request):
         detail = f"HTTP/{request.http_version.decode()} is not spoken here"
         raise Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "invalid_message", detail)
+    if values(request, b"transfer-encoding") and values(request, b"content-length"):
+        raise _bad_request("Transfer-Encoding and Content-Length do not go together")  # who is behind may choose
     return request
+
+
+def to_origin_form(head: bytes, request: h11.Request) -> tuple[bytes, h11.Request]:
+    """A head and its request whose target is a path, also where it came as a proxy is sent it: `http://host/path`.
+
+    Raises:
+        Refused: The target names another host than the header: it is not clear who is meant.
+    """
+    absolute = _ABSOLUTE(request.target)
+    if absolute is None:
+        return head, request
+    authority, path = absolute.groups()
+    if [authority.lower()] != [host.lower() for host in values(request, b"host")]:
+        raise _bad_request("the target's host and the header Host must be the same")
+    path = path if path.startswith(b"/") else b"/" + path
+    head = head.replace(b" " + request.target + b" ", b" " + path + b" ", 1)
+    return head, parse_head(head)
 
 
 def becomes_http2(request: h11.Request) -> bool:
@@ -170,13 +206,13 @@ async def refuse(stream: trio.abc.HalfCloseableStream, refused: Refused, linger_
 
     The peer may be gone or not read: after `linger_s` seconds this ends without it. Cancellation: safe.
     """
-    body = problem(refused.status, refused.code, refused.detail)
+    problem = ProblemError(refused.status, refused.detail, code=refused.code, headers=refused.headers)
+    body = problem.body()
     lines = [
         f"HTTP/1.1 {refused.status.value} {refused.status.phrase}",
-        f"Content-Type: {CONTENT_TYPE}",
         f"Content-Length: {len(body)}",
         "Connection: close",
-        *(f"{name}: {value}" for name, value in refused.headers.items()),
+        *(f"{name}: {value}" for name, value in problem.headers.items()),
     ]
     with trio.move_on_after(linger_s):
         try:

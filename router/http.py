@@ -1,117 +1,63 @@
 """Hypercorn, and all that is known of its ways, in one place: it serves HTTP/1.1 and HTTP/2 behind the front door.
 
-What it would do by itself and must not here: wait for ever in a send that it shields from cancellation, or for the
-first request of HTTP/2; answer a later upgrade of a kept connection; close while input is unread, which would lose
-its answer.
+What it would do by itself and must not here: wait for ever in a send that it shields from cancellation, for the
+first request of HTTP/2, for leave to send over HTTP/2, or for room for a body that nobody reads; answer a later
+upgrade of a kept connection; close while input is unread, which would lose its answer.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import sys
-from typing import cast
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import h11
 import trio
-from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config as HypercornConfig
 from hypercorn.events import Event, Updated
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ASGIFramework
+from hypercorn.typing import AppWrapper
 
-from router.heads import becomes_http2, end_of, has_body, linger
-
-
-class HttpStream(trio.abc.HalfCloseableStream):
-    """A connection as Hypercorn is given it: its head read already, each send under a deadline.
-
-    The mutable state is the head until it is read, whether Hypercorn is done, and the scopes of the send and the read
-    that wait. The socket is closed by whoever opened it.
-    """
-
-    def __init__(self, stream: trio.SocketStream, head: bytes, send_s: float, *, more: bool = True) -> None:
-        """Make a stream over another.
-
-        Args:
-            stream: The connection.
-            head: What was read of it.
-            send_s: How long the peer may take for each piece of an answer.
-            more: Whether the request goes on behind `head`. Where not, only the connection's end is told: Hypercorn
-                would break off its answer for bytes that follow the last request.
-        """
-        self._stream = stream
-        self._head = head
-        self._send_s = send_s
-        self._more = more
-        self._closed = False
-        self._sending = trio.CancelScope()
-        self._reading = trio.CancelScope()
-
-    @property
-    def socket(self) -> trio.socket.SocketType:
-        """For the addresses."""
-        return self._stream.socket
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """The head first, then what comes.
-
-        Raises:
-            trio.ClosedResourceError: `aclose` was called, before or while this waits.
-        """
-        if self._head:
-            head, self._head = self._head, b""
-            return head
-        if not self._closed:
-            with trio.CancelScope() as self._reading:
-                data = await self._stream.receive_some(max_bytes)
-                while data and not self._more:
-                    data = await self._stream.receive_some(max_bytes)
-                return data
-        raise trio.ClosedResourceError
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send within the deadline, and nothing after one that was missed.
-
-        Hypercorn shields its sends, so only what is inside the shield, as this deadline, ends a send that waits.
-
-        Raises:
-            trio.BrokenResourceError: The peer has left or does not read.
-        """
-        if not self._closed:
-            with trio.move_on_after(self._send_s) as self._sending:
-                await self._stream.send_all(data)
-                return
-            self.give_up()  # half an answer may be out: nothing can follow it
-        raise trio.BrokenResourceError
-
-    def give_up(self) -> None:
-        """End a send that waits, and all else."""
-        self._sending.cancel()
-        self._end_reading()
-
-    def _end_reading(self) -> None:
-        self._closed = True
-        self._reading.cancel()
-
-    async def wait_send_all_might_not_block(self) -> None:
-        """As the socket says."""
-        await self._stream.wait_send_all_might_not_block()
-
-    async def send_eof(self) -> None:
-        """End Hypercorn's reading. The socket is left to `HttpServer`.
-
-        Cancellation: done all the same. The task that has sent an answer is cancelled right behind it, as often as not.
-        """
-        self._end_reading()
-        await trio.lowlevel.checkpoint()
-
-    async def aclose(self) -> None:
-        """As `send_eof`."""
-        await self.send_eof()
+from router.addresses import Peer
+from router.config import Config
+from router.exchange import App, Exchange, Receive, Scope, Send, scope_of
+from router.heads import becomes_http2, linger
+from router.requests import HttpStream, RequestStream
+from router.tls import ClientStream
 
 
-class _PrefacedServer(TCPServer):
+class _RequestServer(TCPServer):
+    """Answers one request. A connection that may be kept is let go of, in place of waiting there for the next one."""
+
+    kept = False
+
+    async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, Updated) and event.idle:
+            self.kept = True
+            await self.stream.send_eof()
+        else:
+            await super().protocol_send(event)
+
+    def ends(self) -> bool:
+        """Whether the connection ends with an answer that begins now: at the going down, or amid the request."""
+        if self.context.terminated.is_set():
+            return True
+        connection = cast(h11.Connection, self.protocol.protocol.connection)
+        return connection.their_state is not h11.DONE
+
+
+class _Http2Server(TCPServer):
+    """Serves HTTP/2, and ends with its peer. Hypercorn would watch on whether a connection that has ended is idle."""
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        await self.idle_task.stop()
+
+
+class _PrefacedServer(_Http2Server):
     """A connection that begins with HTTP/2's preface, which Hypercorn takes for a request that goes on.
 
     So it would bear a peer that never asks anything for ever, and not let go of it when told to terminate.
@@ -126,50 +72,92 @@ class _PrefacedServer(TCPServer):
             await super().protocol_send(event)
 
 
+_Server = TypeVar("_Server", bound=TCPServer)
+
+
 class HttpServer:
-    """Serves an ASGI app, a connection at a time, in its caller's task.
+    """Serves an ASGI app, in its caller's task: a request of HTTP/1 at a time, or a connection of HTTP/2.
 
     The mutable state is the streams that are being served.
     """
 
-    def __init__(self, app: object, send_s: float, linger_s: float) -> None:
-        """Make a server.
-
-        Args:
-            app: An ASGI app.
-            send_s: How long the peer may take for each piece of an answer.
-            linger_s: How long after the last answer the peer's close is waited for.
-        """
-        self._app = ASGIWrapper(cast(ASGIFramework, app))
-        self._send_s = send_s
-        self._linger_s = linger_s
-        # A later request of a kept connection could be an upgrade, which must not pass by the front door.
-        self._http1 = _hypercorn_config(max_requests=1)
-        # HTTP/2 has no such upgrade; a limit would only lose the answers that are under way when it is reached.
-        self._http2 = _hypercorn_config(max_requests=sys.maxsize)
+    def __init__(self, app: App, config: Config) -> None:
+        """Make a server; `config` has its deadlines: `http_send_s`, `http_read_s`, `http_keep_alive_s`, `close_s`."""
+        self._app = app
+        self._send_s = config.http_send_s
+        self._read_s = config.http_read_s
+        self._linger_s = config.close_s
+        self._config = _hypercorn_config(config.http_keep_alive_s)
         self._context = WorkerContext(None)
         self._streams: set[HttpStream] = set()
 
-    async def serve(self, stream: trio.SocketStream, head: bytes, request: h11.Request) -> None:
-        """Answer one connection; `head` is what was read of it, `request` what stands there.
+    async def serve(self, stream: ClientStream, begun: bytes, request: h11.Request, peer: Peer) -> bytes | None:
+        """Answer one request, or all of a connection that speaks HTTP/2.
+
+        Args:
+            stream: The connection.
+            begun: What was read of it, from the request's head on.
+            request: What that head says.
+            peer: The other end.
+
+        Returns:
+            What has come behind the request; None: the connection has ended.
+
+        Raises:
+            router.heads.Refused: The request's body is no good, and no answer has begun.
 
         Cancellation: what the app does is cancelled; an answer on its way is held to its deadline.
         """
         if becomes_http2(request):
-            config = self._http2
-            http = HttpStream(stream, head, self._send_s)
+            await self._serve_http2(stream, begun, request, peer)
         else:
-            config = self._http1
-            more = has_body(request)
-            http = HttpStream(stream, head if more else head[: end_of(head)], self._send_s, more=more)
+            behind = await self._serve_http1(stream, begun, peer)
+            if behind is not None:
+                return behind
+        await linger(stream, self._linger_s)
+        return None
+
+    async def _serve_http1(self, stream: ClientStream, begun: bytes, peer: Peer) -> bytes | None:
+        http = RequestStream(stream, begun, self._send_s)
+        server = self._make(_RequestServer, http, peer, lambda: server.ends())
+        await self._run(server, http)
+        if http.fault is not None and not http.answered:
+            raise http.fault
+        return http.behind if server.kept and not http.broken else None
+
+    async def _serve_http2(self, stream: ClientStream, begun: bytes, request: h11.Request, peer: Peer) -> None:
+        http = HttpStream(stream, begun, self._send_s)
+        kind = _PrefacedServer if request.http_version == b"2.0" else _Http2Server
+        await self._run(self._make(kind, http, peer, lambda: False), http)
+
+    def _make(self, kind: type[_Server], http: HttpStream, peer: Peer, last: Callable[[], bool]) -> _Server:
+        async def app(scope: Scope, receive: Receive, send: Send, *_: object) -> None:
+            if scope["type"] == "http":
+                await self._exchange(http, peer, last, scope, receive, send)
+            else:  # a WebSocket inside HTTP/2, which nobody was told of but by Hypercorn
+                await receive()
+                await send({"type": "websocket.close"})
+
+        # The annotation asks for a TLS stream; the class itself serves any stream that has a socket.
+        return kind(cast(AppWrapper, app), self._config, self._context, {}, cast(Any, http))
+
+    async def _exchange(
+        self, http: HttpStream, peer: Peer, last: Callable[[], bool], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        # An answer of HTTP/1 waits in the stream alone, which has that deadline; one of HTTP/2 for leave to send, too.
+        send_s = math.inf if isinstance(http, RequestStream) else self._send_s
+        exchange = Exchange(receive, send, read_s=self._read_s, send_s=send_s, last=last)
+        if not await exchange.serve(self._app, scope_of(scope, peer)):
+            http.give_up()
+            with trio.move_on_after(self._send_s):
+                await exchange.discard()
+
+    async def _run(self, server: TCPServer, http: HttpStream) -> None:
         self._streams.add(http)
         try:
-            server = _PrefacedServer if request.http_version == b"2.0" else TCPServer
-            # The annotation asks for a TLS stream; the class itself serves any stream that has a socket.
-            await server(self._app, config, self._context, {}, http).run()  # type: ignore[arg-type]
+            await server.run()
         finally:
             self._streams.discard(http)
-        await linger(stream, self._linger_s)
 
     async def terminate(self) -> None:
         """Close idle connections, and the others after their answer."""
@@ -181,10 +169,12 @@ class HttpServer:
             stream.give_up()
 
 
-def _hypercorn_config(max_requests: int) -> HypercornConfig:
+def _hypercorn_config(keep_alive_s: float) -> HypercornConfig:
     config = HypercornConfig()
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn.error")
-    config.keep_alive_max_requests = max_requests
+    config.keep_alive_timeout = keep_alive_s
+    # Of HTTP/2, where a limit would lose the answers that are under way when it is reached.
+    config.keep_alive_max_requests = sys.maxsize
     config.include_server_header = False
     return config

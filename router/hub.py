@@ -14,11 +14,31 @@ import structlog
 import trio
 
 from actors import Mailbox
-from router.attachment import attach, depart, fresh_token, not_allowed, sign_in
+from router.administration import disconnect, reconfigure, revoke, withdraw
+from router.attachment import attach, depart, fresh_token, sign_in
 from router.engine.memory import FULL_BATCH_BYTES, Stream
 from router.errors import ErrorCode
 from router.frames import text_frame
-from router.letters import Attach, Change, Depart, Drain, Emit, Events, Letter, Message, SendTo, SignIn, SubscribeTo
+from router.letters import (
+    Attach,
+    Broadcast,
+    Change,
+    Depart,
+    Disconnect,
+    Drain,
+    Emit,
+    Events,
+    HostEvents,
+    Letter,
+    Message,
+    Receipt,
+    Reconfigure,
+    Revoke,
+    SendTo,
+    SendToCall,
+    SignIn,
+    SubscribeTo,
+)
 from router.outbox import Batch
 from router.protocol import (
     GetReconnectionToken,
@@ -108,6 +128,19 @@ class Hub:
                 state.emit(message)
             case SendTo():
                 self._send_to(message)
+            case HostEvents():
+                await self._work_for_host(message)
+            case Broadcast():
+                message.reply.send([await self._publish(item) for item in message.items])
+            case SendToCall():
+                message.reply.send(self._send_to(message.message))
+            case Disconnect():
+                message.reply.send(disconnect(state, message.client_id))
+            case Revoke():
+                message.reply.send(revoke(state, message))
+            case Reconfigure():
+                await self._flush()
+                message.reply.send(reconfigure(state, message))
             case Attach():
                 now = trio.current_time()
                 self._expire(now)
@@ -131,9 +164,11 @@ class Hub:
             self._state.sessions.confirm_token(session)
         for item in letter.items:
             if isinstance(item, Events):
-                stream = self._publish(letter, item)
+                answer = self._append(item)
+                if item.id is not msgspec.UNSET or isinstance(answer, Refusal):
+                    lane.send_control(self._answer(item, answer))
                 hand.done += 1
-                if stream.pending_bytes >= FULL_BATCH_BYTES:
+                if (stream := self._full(item.channel)) is not None:
                     await self._fan_out(stream)
             elif isinstance(item, bytes):
                 lane.send_control(item)
@@ -143,30 +178,50 @@ class Hub:
                 lane.send_control(self._change(session, item))
                 hand.done += 1
                 if isinstance(item, SignIn):
-                    self._revoke(letter)
+                    withdraw(self._state, session)
             else:
                 hand.done += 1  # the session has left this connection, where nobody waits for a reply
         if letter.done is not None:
             letter.done.set()
 
-    def _publish(self, letter: Letter, item: Events) -> Stream:
+    def _append(self, item: Events) -> Receipt | Refusal:
+        """Number events and keep them for the next fan-out."""
         state = self._state
         stream = state.stamped(item.channel)
+        if stream is None:
+            return _no_stream(state, item)
         first = stream.seq + 1
         stream.append(item.events)
         state.counters.events += len(item.events)
-        if item.id is not msgspec.UNSET:
-            letter.lane.send_control(
-                reply(
-                    "published",
-                    item.id,
-                    channel=item.channel,
-                    seq=(first, stream.seq),
-                    subscribers=len(state.subscriptions.readers(item.channel)),
-                    timestamp=state.clock.timestamp(),
-                )
-            )
-        return stream
+        return Receipt(first, stream.seq, len(state.subscriptions.readers(item.channel)))
+
+    def _answer(self, item: Events, answer: Receipt | Refusal) -> bytes:
+        if isinstance(answer, Refusal):
+            return answer.frame()
+        return reply(
+            "published",
+            item.id,
+            channel=item.channel,
+            seq=(answer.first, answer.last),
+            subscribers=answer.subscribers,
+            timestamp=self._state.clock.timestamp(),
+        )
+
+    async def _publish(self, item: Events) -> Receipt | Refusal:
+        """Append events for somebody who has no connection."""
+        answer = self._append(item)
+        if (stream := self._full(item.channel)) is not None:
+            await self._fan_out(stream)
+        return answer
+
+    async def _work_for_host(self, message: HostEvents) -> None:
+        for item in message.items:
+            if isinstance(item, SendTo):
+                self._send_to(item)
+            else:
+                answer = await self._publish(item)
+                if isinstance(answer, Refusal):
+                    log.error("events of the host program lost", events=len(item.events), reason=answer.message)
 
     def _change(self, session: Session, item: Change) -> bytes:
         """Do what one message asks of the session. Returns the reply, to be sent in the same step."""
@@ -196,33 +251,25 @@ class Hub:
         if len(session.subscriptions) + len(fresh) > limit:
             message = f"a connection may have {limit} subscriptions; it has {len(session.subscriptions)}"
             return Refusal(ErrorCode.TOO_MANY_SUBSCRIPTIONS, message, id=item.id).frame()
+        # The configuration may have changed since the message was judged, and families' channels are made here.
+        denied = {name: reason for name in fresh if (reason := _refuse_subscription(state, session, name)) is not None}
+        fresh = [name for name in fresh if name not in denied]
         state.subscribe(session, fresh)
-        positions = state.positions(session, item.channels)
-        fields: dict[str, Any] = {"channels": item.channels, "timestamp": now, "positions": positions}
+        channels = [name for name in item.channels if name not in denied]
+        positions = state.positions(session, channels)
+        fields: dict[str, Any] = {"channels": channels, "timestamp": now, "positions": positions}
         if fresh:
             state.announce("client.subscribed", session, channels=fresh)
-        return reply("subscribed", item.id, **fields, **denied_fields(item.denied))
-
-    def _revoke(self, letter: Letter) -> None:
-        """End the subscriptions that new claims no longer allow."""
-        state, session = self._state, letter.session
-        removed = state.unsubscribe(session, not_allowed(session))
-        if removed:
-            state.announce("client.unsubscribed", session, channels=removed, reason=ErrorCode.PERMISSION_DENIED)
-            letter.lane.send_control(
-                reply(
-                    "unsubscribed",
-                    channels=removed,
-                    reason=ErrorCode.PERMISSION_DENIED,
-                    timestamp=state.clock.timestamp(),
-                )
-            )
+        return reply("subscribed", item.id, **fields, **denied_fields({**item.denied, **denied}))
 
     # Coming and going
 
     def _expire(self, now: float) -> None:
-        for session in self._state.sessions.expired(now):
-            self._state.end(session)
+        state = self._state
+        for session in state.sessions.expired(now):
+            state.end(session)
+        idle_since_ms = state.clock.unix_ms() - int(state.config.channel_idle_s * 1000)
+        state.streams.drop_idle(idle_since_ms, state.subscriptions.is_read)
 
     def _say_goodbye(self) -> int:
         """Put the last message into every outbox, each client with a slot of its own to come back in."""
@@ -237,8 +284,8 @@ class Hub:
 
     # Events
 
-    def _send_to(self, message: SendTo) -> None:
-        """Send an event that nobody subscribes to, under the same bounds as any other."""
+    def _send_to(self, message: SendTo) -> int:
+        """Send an event that nobody subscribes to, under the same bounds as any other. Returns to how many."""
         state = self._state
         channel = "personal"
         if message.client_id is not None:
@@ -259,6 +306,7 @@ class Hub:
         state.counters.matched += len(targets)
         for session in targets:
             session.outlet.offer(session.queue(channel), batch)
+        return len(targets)
 
     async def _flush(self) -> None:
         """Fan out what has been appended."""
@@ -266,10 +314,15 @@ class Hub:
         while touched:
             await self._fan_out(touched.popitem()[1])
 
+    def _full(self, channel: str) -> Stream | None:
+        """A channel's stream, if it has enough for a fan-out."""
+        stream = self._state.touched.get(channel)
+        return stream if stream is not None and stream.pending_bytes >= FULL_BATCH_BYTES else None
+
     async def _fan_out(self, stream: Stream) -> None:
         state = self._state
         # Nobody else changes the table, so it may be walked over a checkpoint.
-        readers = state.subscriptions.readers(stream.spec.name)
+        readers = state.subscriptions.readers(stream.name)
         left = iter(readers)
         state.fan_out = (stream, stream.flushed_seq + 1, left)
         batch = stream.flush(state.epoch)
@@ -288,3 +341,18 @@ class Hub:
         if trio.current_time() >= self._yield_at:
             await trio.lowlevel.checkpoint()
             self._yield_at = trio.current_time() + YIELD_AFTER_S
+
+
+def _no_stream(state: RouterState, item: Events) -> Refusal:
+    if state.channels.find(item.channel) is None:  # it was there when the message was judged
+        text = f"Unknown channel: {item.channel}"
+    else:
+        text = f"no room for channel {item.channel}: max_channels, {state.config.max_channels}, are in use"
+    return Refusal(ErrorCode.UNKNOWN_CHANNEL, text, id=item.id)
+
+
+def _refuse_subscription(state: RouterState, session: Session, channel: str) -> ErrorCode | None:
+    if not session.grants.may_subscribe(channel):
+        known = state.channels.find(channel) is not None
+        return ErrorCode.PERMISSION_DENIED if known else ErrorCode.UNKNOWN_CHANNEL
+    return ErrorCode.UNKNOWN_CHANNEL if state.streams.open(channel) is None else None

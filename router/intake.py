@@ -12,14 +12,15 @@ from typing import assert_never
 import msgspec
 from msgspec import UNSET, Raw
 
+from router.access import Grants
+from router.channels import Channels
 from router.clock import Clock
 from router.config import Config
 from router.errors import ErrorCode
-from router.events import CHANNELS, EVENT_TYPE_JSON, EventTypeError
+from router.events import EVENT_TYPE_JSON, EventTypeError
 from router.frames import Binary
 from router.letters import Events, Item, SubscribeTo
 from router.limits import Bucket, Rate
-from router.permissions import Grants
 from router.protocol import (
     Authenticate,
     ControlMessage,
@@ -46,10 +47,11 @@ _RUN_BYTES = 64 * 1024
 class Intake:
     """One connection's judge. The mutable state is its buckets, made when first needed; the reading task owns it."""
 
-    __slots__ = ("_buckets", "_clock", "_config", "_monotonic")
+    __slots__ = ("_buckets", "_channels", "_clock", "_config", "_monotonic")
 
-    def __init__(self, config: Config, clock: Clock, monotonic: Callable[[], float]) -> None:
+    def __init__(self, config: Config, channels: Channels, clock: Clock, monotonic: Callable[[], float]) -> None:
         self._config = config
+        self._channels = channels
         self._clock = clock
         self._monotonic = monotonic
         self._buckets: dict[str, Bucket] | None = None
@@ -69,7 +71,7 @@ class Intake:
         # What the last item is, as long as events may join it: single ones for its channel, up to `room` bytes.
         run: list[Publish | EventIn] = []
         channel, room = "", 0
-        check: Callable[[Raw], object] = CHANNELS["metrics"].check
+        check: Callable[[Raw], object] | None = None
         for payload in payloads:
             try:
                 if isinstance(payload, Binary):
@@ -89,6 +91,7 @@ class Intake:
                     and message.id is UNSET
                     and message.event_type in EVENT_TYPE_JSON
                 ):
+                    assert check is not None, "there is a run"
                     try:
                         check(message.data)
                     except msgspec.ValidationError as error:
@@ -96,8 +99,8 @@ class Intake:
                     run.append(message)
                     room -= len(payload)
                 else:
-                    events = self._check_publish(message, grants, len(payload))
-                    run, channel, check = list(events), message.channel, CHANNELS[message.channel].check
+                    events, check = self.check_publish(message, grants, len(payload))
+                    run, channel = list(events), message.channel
                     room = self._room_for_run if message.id is UNSET else 0
                     items.append(Events(channel, run, message.id))
             except Refusal as refusal:
@@ -120,7 +123,7 @@ class Intake:
                 return reply("pong", message.id, timestamp=self._clock.timestamp())
             case Subscribe():
                 self._take(message, "subscribe", config.rate_subscribe)
-                return _subscribe_to(message, grants)
+                return _subscribe_to(message, grants, self._channels)
             case Unsubscribe():
                 self._take(message, "unsubscribe", config.rate_unsubscribe)
                 return message
@@ -155,8 +158,21 @@ class Intake:
             self._buckets[name] = Bucket(rate, self._monotonic())
         return self._buckets[name]
 
-    def _check_publish(self, message: Publish, grants: Grants, size: int) -> Sequence[Publish | EventIn]:
-        """The order of the checks is part of the contract: shape, channel, permission, rate, schema, size.
+    def check_publish(
+        self, message: Publish, grants: Grants, size: int
+    ) -> tuple[Sequence[Publish | EventIn], Callable[[Raw], object]]:
+        """Check a publish in the contract's order: shape, channel, permission, rate, schema, size.
+
+        Args:
+            message: The publish.
+            grants: What its sender may do.
+            size: Its bytes, or more.
+
+        Returns:
+            Its events, and the check that the data of more of them have to pass.
+
+        Raises:
+            Refusal: It is not to be published.
 
         That `data` is an object belongs to the shape, but the schema would find it, too: so it is looked at by
         itself only where the message is refused, or counted.
@@ -167,13 +183,14 @@ class Intake:
                 EVENT_TYPE_JSON[event.event_type]  # type: ignore[index] # never UNSET here
             except EventTypeError as error:
                 raise _refuse_event(message, index, str(error)) from None
-        if message.channel not in grants.publish:
+        spec = self._channels.find(message.channel)
+        if spec is None or not grants.may_publish(message.channel):
             _check_objects(message, events)
-            raise _refuse_channel(message)
+            raise _refuse_channel(message, known=spec is not None)
         if self._config.rate_publish is not None:
             _check_objects(message, events)
             self._take(message, "publish", self._config.rate_publish, len(events))
-        check = CHANNELS[message.channel].check
+        check = spec.check
         for index, event in enumerate(events):
             try:
                 check(event.data)
@@ -181,7 +198,7 @@ class Intake:
                 raise _refuse_data(message, events, index, error) from None
         if size > self._config.max_event_bytes:
             self._check_sizes(message, events)
-        return events
+        return events, check
 
     def _check_sizes(self, message: Publish, events: Sequence[Publish | EventIn]) -> None:
         limit = self._config.max_event_bytes
@@ -218,9 +235,9 @@ def _check_objects(message: Publish, events: Sequence[Publish | EventIn]) -> Non
             raise _refuse_event(message, index, "data must be an object")
 
 
-def _refuse_channel(message: Publish) -> Refusal:
+def _refuse_channel(message: Publish, *, known: bool) -> Refusal:
     name = message.channel
-    if name in CHANNELS:
+    if known:
         text = f"Permission denied to publish to channel: {name}"
         return Refusal(ErrorCode.PERMISSION_DENIED, text, id=message.id)
     return Refusal(ErrorCode.UNKNOWN_CHANNEL, f"Unknown channel: {name[:64]}", id=message.id)
@@ -233,13 +250,13 @@ def _refuse_event(message: Publish, index: int, text: str, code: ErrorCode = Err
     return Refusal(code, f"events[{index}].{text}", id=message.id, index=index)
 
 
-def _subscribe_to(message: Subscribe, grants: Grants) -> SubscribeTo:
+def _subscribe_to(message: Subscribe, grants: Grants, channels: Channels) -> SubscribeTo:
     allowed: list[str] = []
     denied: dict[str, str] = {}
     for name in dict.fromkeys(message.channels):
-        if name not in CHANNELS:
+        if channels.find(name) is None:
             denied[name] = ErrorCode.UNKNOWN_CHANNEL
-        elif name not in grants.subscribe:
+        elif not grants.may_subscribe(name):
             denied[name] = ErrorCode.PERMISSION_DENIED
         else:
             allowed.append(name)

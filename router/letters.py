@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 import trio
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
 from actors import Call, Reply
-from router.auth import Identity
+from router.access import Grants
+from router.config import ChannelSettings
 from router.errors import CloseCode
+from router.identity import Identity
 from router.lanes import Lane
-from router.permissions import Grants
-from router.protocol import EventIn, GetReconnectionToken, GetSubscriptions, Id, Publish, Unsubscribe
+from router.permissions import RolePermissions
+from router.protocol import EventIn, GetReconnectionToken, GetSubscriptions, Id, Publish, Refusal, Unsubscribe
 from router.sessions import Session
 
 
@@ -86,6 +88,7 @@ class Attach(Call[Session | Refused | None]):
         lane: The connection's.
         identity: Who its JWT says it is; None: it brought none.
         token: Its reconnection token.
+        address: Where it comes from.
         id: The `id` of the message that brought the JWT, if it was one; `connected` is the reply to it.
         session: Set by the router before the session has this connection. Who waits for the answer no more, or gets
             none because the router failed, still has to give it back.
@@ -98,12 +101,14 @@ class Attach(Call[Session | Refused | None]):
         lane: Lane,
         identity: Identity | None,
         token: str | None,
+        address: str = "",
         id: Id = UNSET,  # noqa: A002 - the wire's name
     ) -> None:
         super().__init__(reply)
         self.lane = lane
         self.identity = identity
         self.token = token
+        self.address = address
         self.id = id
         self.session: Session | None = None
 
@@ -137,6 +142,96 @@ class SendTo:
     user_id: str | None = None
 
 
+@dataclass(slots=True, frozen=True)
+class HostEvents:
+    """What the program that the router is embedded in has to say, in order; all judged."""
+
+    items: Sequence[Events | SendTo]
+
+
+class Receipt(Struct, frozen=True):
+    """Where published events stand.
+
+    Attributes:
+        first: The seq of the first.
+        last: The seq of the last.
+        subscribers: The channel's subscriptions at that moment.
+    """
+
+    first: int
+    last: int
+    subscribers: int
+
+
+class Broadcast(Call[list[Receipt | Refusal]]):
+    """Publish events that came over HTTP; the answer has an entry for each item.
+
+    Attributes:
+        items: Runs of events, all judged.
+    """
+
+    def __init__(self, reply: Reply[list[Receipt | Refusal]], items: Sequence[Events]) -> None:
+        super().__init__(reply)
+        self.items = items
+
+
+class SendToCall(Call[int]):
+    """Send an event, and answer how many sessions it is for.
+
+    Attributes:
+        message: The event, and for whom it is.
+    """
+
+    def __init__(self, reply: Reply[int], message: SendTo) -> None:
+        super().__init__(reply)
+        self.message = message
+
+
+class Disconnect(Call[bool]):
+    """An administrator ends a client's session; the answer: whether there was one.
+
+    Attributes:
+        client_id: Whose.
+    """
+
+    def __init__(self, reply: Reply[bool], client_id: str) -> None:
+        super().__init__(reply)
+        self.client_id = client_id
+
+
+class Revoke(Call[int]):
+    """Refuse a token, or a user's tokens, from now on, and end their sessions; the answer: how many those were.
+
+    Attributes:
+        token_id: The token's `jti`; None: it is about a user.
+        user_id: The user; None: it is about one token.
+    """
+
+    def __init__(self, reply: Reply[int], *, token_id: str | None = None, user_id: str | None = None) -> None:
+        super().__init__(reply)
+        self.token_id = token_id
+        self.user_id = user_id
+
+
+class Reconfigure(Call[int]):
+    """Put other permissions and channels in force; the answer: how many connected clients lost subscriptions by it.
+
+    Attributes:
+        roles: By name.
+        channels: As configured.
+    """
+
+    def __init__(
+        self,
+        reply: Reply[int],
+        roles: Mapping[str, RolePermissions],
+        channels: Mapping[str, ChannelSettings],
+    ) -> None:
+        super().__init__(reply)
+        self.roles = roles
+        self.channels = channels
+
+
 class Drain(Call[int]):
     """The server is going down: say goodbye to everybody, answer with how many that were."""
 
@@ -144,4 +239,18 @@ class Drain(Call[int]):
 #: Wakes the router once a second, to look after what time alone changes.
 Tick = Literal["tick"]
 
-Message = Letter | Attach | Depart | Emit | SendTo | Drain | Tick
+Message = (
+    Letter
+    | Attach
+    | Depart
+    | Emit
+    | SendTo
+    | HostEvents
+    | Broadcast
+    | SendToCall
+    | Disconnect
+    | Revoke
+    | Reconfigure
+    | Drain
+    | Tick
+)

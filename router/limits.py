@@ -18,8 +18,8 @@ _CLOCK_GRAIN_S = 1e-6
 class Rate(Struct, frozen=True, forbid_unknown_fields=True):
     """A bucket's size, in messages, and how many it regains a second."""
 
-    burst: Annotated[float, Meta(ge=1)]
-    per_s: Annotated[float, Meta(gt=0)]
+    burst: Annotated[float, Meta(ge=1, le=1e9)]  # with infinity nothing could be reckoned
+    per_s: Annotated[float, Meta(gt=0, le=1e9)]
 
 
 class Bucket:

@@ -103,14 +103,18 @@ class Door(Protocol):
         """Serve one, by a task in `nursery` that never raises; it counts as open at once."""
         ...
 
+    def make_way(self) -> None:
+        """Close some that nobody uses, if there are any: there is no room for more."""
+        ...
+
 
 async def accept(
     listener: trio.abc.Listener[trio.SocketStream], door: Door, nursery: trio.Nursery, max_connections: float = math.inf
 ) -> None:
     """Give each connection to the door, which serves it in `nursery`, until cancelled.
 
-    Out of descriptors, or beyond `max_connections`, wait for some to end: those who are here are served, those who
-    come wait in the kernel.
+    Out of descriptors, or beyond `max_connections`, idle ones are closed, and some are waited for to end: those who
+    are here are served, those who come wait in the kernel.
 
     Raises:
         OSError: The listener cannot be used any more.
@@ -126,6 +130,7 @@ async def accept(
             if error.errno not in _EXHAUSTED:
                 raise
             reason = str(error)
+        door.make_way()
         now = trio.current_time()
         if now - said_at >= _SAY_AGAIN_AFTER_S:
             said_at = now

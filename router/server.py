@@ -17,7 +17,7 @@ import structlog
 import trio
 
 from actors import ActorError, ActorRef, ChildSpec, Supervisor
-from router.auth import Authenticator, JwtSettings
+from router.auth import Authenticator
 from router.config import Config, ConfigError
 from router.connection import Connection, Services
 from router.errors import CloseCode
@@ -30,8 +30,11 @@ from router.hub import Hub
 from router.letters import Drain, Message
 from router.listening import Addresses, accept, addresses_of, listen, make_room
 from router.liveness import Liveness
+from router.reloading import make_authenticator, reload
 from router.rest.app import make_app
 from router.state import RouterState
+from router.tls import Tls, make_tls
+from router.visitors import Visitors
 
 log = structlog.get_logger("router.server")
 
@@ -52,10 +55,25 @@ class Server:
         self._config = config
         self._log_handler = log_handler
         self._stop = trio.Event()
+        self._services: Services | None = None
+        self._tls: Tls | None = None
 
     def stop(self) -> None:
         """Tell `run` to go down, phase by phase, and to return."""
         self._stop.set()
+
+    async def reload(self, config: Config) -> None:
+        """Put keys, permissions and channels of another configuration in force; its other settings wait for a restart.
+
+        Raises:
+            ConfigError: It cannot be used, or the server does not run; then nothing has changed.
+            router.auth.KeyConfigError: Likewise.
+
+        Cancellation: nothing or all of it has changed.
+        """
+        if self._services is None:
+            raise ConfigError("the server does not run (yet), so nothing can be read anew")
+        await reload(self._config, config, self._services, self._tls)
 
     async def run(self, *, task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until told to stop; tells the bound addresses when it accepts.
@@ -67,20 +85,23 @@ class Server:
 
         Cancellation: everything ends at once, without goodbye.
         """
-        authenticator = await _authenticator(self._config)
+        state = RouterState(self._config)
+        authenticator = await make_authenticator(self._config, state.revocations)
+        self._tls = make_tls(self._config)
         with _closing(await listen(self._config)) as listeners:
-            state = RouterState(self._config)
             status = StatusFeed()
-            services, shared = self._services(state, authenticator)
+            services, shared = self._make_services(state, authenticator)
             async with trio.open_nursery() as outer:
                 await outer.start(services.run)
+                self._services = shared
                 await shared.router.send(status.event("running"))
                 async with trio.open_nursery() as inner:
                     connections = Supervisor("connections")
                     await inner.start(connections.run)
-                    http = HttpServer(make_app(state, authenticator), self._config.http_send_s, self._config.close_s)
+                    http = HttpServer(make_app(state, authenticator, shared.router), self._config)
                     room = make_room(self._config)
-                    door = FrontDoor(shared, connections, http, room.websockets)
+                    visitors = Visitors(shared, connections, room.websockets)
+                    door = FrontDoor(self._config, visitors, http, self._tls)
                     try:
                         async with trio.open_nursery() as acceptors:
                             for listener in listeners:
@@ -97,7 +118,7 @@ class Server:
                 services.stop()
         log.info("stopped")
 
-    def _services(self, state: RouterState, authenticator: Authenticator | None) -> tuple[Supervisor, Services]:
+    def _make_services(self, state: RouterState, authenticator: Authenticator | None) -> tuple[Supervisor, Services]:
         """The services in the order of their starts; the router is stopped last."""
         specs = [
             ChildSpec("router", lambda: Hub(state), mailbox_size=self._config.router_mailbox),
@@ -145,8 +166,9 @@ class Server:
         return True
 
     def _say_listening(self, addresses: Addresses) -> None:
+        scheme = "ws" if self._tls is None else "wss"
         for host, port in addresses:
-            log.info("listening", host=host, port=port, websocket=f"ws://{_for_url(host)}:{port}/ws")
+            log.info("listening", host=host, port=port, websocket=f"{scheme}://{_for_url(host)}:{port}/ws")
         if self._config.development:
             log.warning(
                 "DEVELOPMENT MODE: no key is configured, so everybody on this machine is an administrator; "
@@ -170,28 +192,6 @@ def _closing(listeners: list[trio.SocketListener]) -> Iterator[list[trio.SocketL
 def _close_all(listeners: list[trio.SocketListener]) -> None:
     for listener in listeners:
         listener.socket.close()
-
-
-async def _authenticator(config: Config) -> Authenticator | None:
-    if not config.has_key:
-        return None
-    pem = None
-    if config.jwt_public_key_file is not None:
-        try:
-            pem = await trio.Path(config.jwt_public_key_file).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"jwt_public_key_file {config.jwt_public_key_file!r} cannot be read: {error}") from None
-    settings = JwtSettings(
-        jwt_keys=config.jwt_keys,
-        public_key=pem,
-        jwks=config.jwks,
-        algorithms=config.jwt_algorithms,
-        audience=config.jwt_audience,
-        issuer=config.jwt_issuer,
-    )
-    authenticator = Authenticator(settings)
-    await authenticator.start()
-    return authenticator
 
 
 def _for_url(host: str) -> str:

@@ -10,12 +10,12 @@ import secrets
 import uuid
 from collections.abc import Iterable, Iterator
 
-from router.auth import Identity
+from router.access import Grants
 from router.config import Config
 from router.errors import GapReason
+from router.identity import Identity
 from router.lanes import Lane
 from router.outbox import Batch, Outbox, Queue
-from router.permissions import Grants
 from router.subscriptions import Outlet, Subscription
 
 
@@ -33,12 +33,13 @@ class Session:
         previous_token: The one that its connection came with, until that one's first message shows that `connected`,
             and the new token with it, has arrived.
         connected_at: When its connection came, in Unix seconds.
+        address: Where that came from.
         detached_at: Since when it is detached, on Trio's clock.
         queues: For events that nobody subscribes to: `personal` and `global`.
     """
 
     __slots__ = (
-        "client_id", "connected_at", "detached_at", "grants", "identity", "lane", "outbox",
+        "address", "client_id", "connected_at", "detached_at", "grants", "identity", "lane", "outbox",
         "previous_token", "queues", "subscriptions", "token",
     )  # fmt: skip
 
@@ -52,6 +53,7 @@ class Session:
         self.token = new_token()
         self.previous_token: str | None = None
         self.connected_at = 0.0
+        self.address = ""
         self.detached_at = detached_at
         self.queues: dict[str, Queue] = {}
 

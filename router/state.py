@@ -11,15 +11,17 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from router.access import Access
+from router.channels import Channels
 from router.clock import Clock
 from router.config import Config
 from router.engine.memory import Stream, new_epoch
-from router.errors import GapReason
-from router.events import CHANNELS
+from router.engine.streams import Streams
+from router.errors import CloseCode, GapReason
 from router.letters import Depart, Emit, Message
 from router.outbox import Gap, Queue, Slice
-from router.permissions import grants
 from router.protocol import encode, reply
+from router.revocations import Revocations
 from router.sessions import Session, Sessions
 from router.subscriptions import Subscription, Subscriptions
 
@@ -67,10 +69,9 @@ class RouterState:
     config: Config
     clock: Clock = field(default_factory=Clock)
     epoch: str = field(default_factory=new_epoch)
-    streams: dict[str, Stream] = field(default_factory=lambda: {name: Stream(spec) for name, spec in CHANNELS.items()})
-    #: Those with something to fan out.
+    #: Streams with something to fan out.
     touched: dict[str, Stream] = field(default_factory=dict)
-    subscriptions: Subscriptions = field(default_factory=lambda: Subscriptions(CHANNELS))
+    subscriptions: Subscriptions = field(default_factory=Subscriptions)
     counters: Counters = field(default_factory=Counters)
     in_hand: InHand | None = None
     #: A crash amid it leaves some readers without the events.
@@ -83,20 +84,26 @@ class RouterState:
 
     def __post_init__(self) -> None:
         self.sessions = Sessions(self.config)
-        roles = self.config.roles
-        self.grants_by_role = {role: grants(role, None, None, self.streams, roles) for role in roles}
+        self.channels = Channels(self.config.channels)
+        self.access = Access(self.config.roles, self.channels)
+        self.streams = Streams(self.channels, self.config.max_channels)
+        self.revocations = Revocations(self.config.max_revocations, self.clock.unix_s)
 
     # Events
 
-    def stamped(self, channel: str) -> Stream:
-        """A channel's stream, to append events of this moment to."""
-        stream = self.touched[channel] = self.streams[channel]
-        stream.stamp(self.clock.unix_ms(), self.clock)
+    def stamped(self, channel: str) -> Stream | None:
+        """A channel's stream, to append events of this moment to; None: there is no such channel, or no room for it."""
+        stream = self.streams.open(channel)
+        if stream is not None:
+            self.touched[channel] = stream
+            stream.stamp(self.clock.unix_ms(), self.clock)
         return stream
 
     def emit(self, event: Emit) -> None:
         """Append an event of the server's own."""
-        self.stamped(event.channel).append((event,))
+        stream = self.stamped(event.channel)
+        assert stream is not None, "the server's own events are of the system's channels"
+        stream.append((event,))
         self.counters.events += 1
 
     def announce(self, event_type: str, session: Session, **fields: object) -> None:
@@ -124,6 +131,15 @@ class RouterState:
             self.subscriptions.remove(subscription)
             self.counters.matched -= session.outbox.discard(subscription.queue)
         return removed
+
+    def expel(self, session: Session, code: CloseCode, reason: str) -> None:
+        """End a session for good, and close its connection where it has one."""
+        lane = session.lane
+        if lane is not None:
+            lane.close(code, reason)
+        self.end(session)
+        if lane is not None:
+            self.announce("client.disconnected", session, code=code, reason=reason)
 
     def end(self, session: Session) -> None:
         """Forget a session and its subscriptions."""
@@ -163,7 +179,7 @@ class RouterState:
         """Whether everybody got what was fanned out, and the parts of the state agree with one another."""
         return (
             self.fan_out is None
-            and all(stream.is_sound() for stream in self.streams.values())
+            and all(stream.is_sound() for stream in self.streams)
             and self.subscriptions.is_sound()
             and self.subscriptions.total == sum(len(session.subscriptions) for session in self.sessions)
             and all(
@@ -175,13 +191,12 @@ class RouterState:
 
     def begin_epoch(self) -> None:
         """Number all channels anew, rebuild the table from the sessions, and announce the break to every reader."""
-        lost_from = {name: stream.flushed_seq + 1 for name, stream in self.streams.items()}
+        lost_from = {stream.name: stream.flushed_seq + 1 for stream in self.streams}
         missed_from, missed = self._missed()
         self.fan_out = None
         old, self.epoch = self.epoch, new_epoch()
         self.touched.clear()
-        for stream in self.streams.values():
-            stream.restart()
+        self.streams.restart()
         self.subscriptions.rebuild(
             subscription for session in self.sessions for subscription in session.subscriptions.values()
         )
@@ -200,7 +215,7 @@ class RouterState:
             return 0, set()
         stream, first_seq, left = self.fan_out
         missed = set(left)
-        reached = [reader for reader in self.subscriptions.readers(stream.spec.name) if reader not in missed]
+        reached = [reader for reader in self.subscriptions.readers(stream.name) if reader not in missed]
         # With the last one it broke off: it has them only if they wait for it.
         missed.update(reader for reader in reached[-1:] if not _ends_with(reader.queue, first_seq))
         return first_seq, missed

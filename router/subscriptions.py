@@ -33,37 +33,42 @@ class Subscription:
         self.outlet = outlet
 
 
+_NOBODY: dict[Subscription, None] = {}
+
+
 class Subscriptions:
     """All subscriptions, by channel.
 
-    The mutable state is one insertion-ordered group a channel: a group's readers share each batch.
+    The mutable state is one insertion-ordered group for each channel that has readers: they share each batch.
     """
 
-    def __init__(self, channels: Iterable[str]) -> None:
-        self._groups: dict[str, dict[Subscription, None]] = {name: {} for name in channels}
+    def __init__(self) -> None:
+        self._groups: dict[str, dict[Subscription, None]] = {}
         self.total = 0
 
     def add(self, subscription: Subscription) -> None:
-        """Enter a subscription.
-
-        Raises:
-            KeyError: There is no such channel.
-        """
-        group = self._groups[subscription.channel]
+        """Enter a subscription."""
+        group = self._groups.setdefault(subscription.channel, {})
         if subscription not in group:
             group[subscription] = None
             self.total += 1
 
     def remove(self, subscription: Subscription) -> None:
         """Take a subscription out, if it is in."""
-        group = self._groups[subscription.channel]
+        group = self._groups.get(subscription.channel, {})
         if subscription in group:
             del group[subscription]
             self.total -= 1
+            if not group:
+                del self._groups[subscription.channel]
 
     def readers(self, channel: str) -> KeysView[Subscription]:
-        """Who gets the events of a channel: a live view, cheap to make."""
-        return self._groups[channel].keys()
+        """Who gets the events of a channel: a view, cheap to make."""
+        return self._groups.get(channel, _NOBODY).keys()
+
+    def is_read(self, channel: str) -> bool:
+        """Whether anybody has subscribed to a channel."""
+        return channel in self._groups
 
     def is_sound(self) -> bool:
         """Whether the parts of the state agree with one another."""
@@ -73,8 +78,7 @@ class Subscriptions:
 
     def rebuild(self, subscriptions: Iterable[Subscription]) -> None:
         """Enter `subscriptions` and no others."""
-        for group in self._groups.values():
-            group.clear()
+        self._groups.clear()
         self.total = 0
         for subscription in subscriptions:
             self.add(subscription)

@@ -15,7 +15,7 @@ from typing import Protocol
 from msgspec import Raw, UnsetType
 
 from router.clock import Clock
-from router.events import EVENT_TYPE_JSON, ChannelSpec
+from router.events import EVENT_TYPE_JSON
 from router.frames import text_header
 from router.outbox import Batch
 
@@ -44,27 +44,29 @@ class Stream:
     finishes or changes nothing.
     """
 
-    __slots__ = ("_ends", "_frames", "_head", "_last_ms", "flushed_seq", "pending_bytes", "seq", "spec")
+    __slots__ = ("_ends", "_frames", "_head", "flushed_seq", "last_ms", "name", "pending_bytes", "seq")
 
-    def __init__(self, spec: ChannelSpec) -> None:
-        self.spec = spec
+    def __init__(self, name: str, seq: int = 0) -> None:
+        """Make a channel's stream; `seq` is the last position given before, where there was one."""
+        self.name = name
         #: The last position given.
-        self.seq = 0
+        self.seq = seq
         #: The last position fanned out.
-        self.flushed_seq = 0
+        self.flushed_seq = seq
         #: What has been appended and not yet fanned out.
         self.pending_bytes = 0
         self._frames: list[bytes] = []
         self._ends: list[int] = []
-        self._last_ms = -1
+        #: When events came last, in Unix milliseconds.
+        self.last_ms = -1
         self._head = b""
 
     def stamp(self, unix_ms: int, clock: Clock) -> None:
         """Set the time of the events that follow; it never goes back."""
-        if unix_ms > self._last_ms:
-            self._last_ms = unix_ms
+        if unix_ms > self.last_ms:
+            self.last_ms = unix_ms
             self._head = b'{"channel":"%b","timestamp":"%b","event_type":"' % (
-                self.spec.name.encode(),
+                self.name.encode(),
                 clock.timestamp(unix_ms).encode(),
             )
 

@@ -1,40 +1,62 @@
-"""The Quart-Trio app: the Origin rule, authentication and problem documents for every resource."""
+"""The HTTP app: all resources behind the rules that hold for each call.
+
+Origins: Host, Origin, CORS → RateLimit → Uploads: streams of lines → Quart: everything else
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar, cast
 
 import trio
-from quart import Response, g, request
+from quart import Blueprint, Response, g, request
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException, Unauthorized
+from werkzeug.exceptions import HTTPException
 
-from router.attachment import admits_anonymous, anonymous
-from router.auth import Authenticator, Identity, InvalidTokenError
-from router.origin import ForeignRequest, check
-from router.rest.problems import CONTENT_TYPE, problem
-from router.rest.status import status_blueprint
+from actors import ActorRef
+from router.auth import Authenticator
+from router.letters import Message
+from router.rest.admission import Context, identify
+from router.rest.asgi import App
+from router.rest.broadcast import add_broadcast
+from router.rest.channels import add_channels
+from router.rest.connections import add_connections
+from router.rest.docs import add_docs
+from router.rest.events import add_events
+from router.rest.health import add_health
+from router.rest.openapi import document
+from router.rest.origins import Origins
+from router.rest.problems import ProblemError
+from router.rest.rate import RateLimit
+from router.rest.status import add_status
+from router.rest.tokens import add_tokens
+from router.rest.upload import Uploads
 from router.state import RouterState
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_CODES = {
-    HTTPStatus.UNAUTHORIZED: "invalid_token",
-    HTTPStatus.NOT_FOUND: "not_found",
-    HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "payload_too_large",
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "unsupported_media_type",
-    HTTPStatus.INTERNAL_SERVER_ERROR: "internal",
-}
-_CHALLENGE = 'Bearer realm="neurograph-router"'
-#: How long a browser may keep the answer to a preflight.
-_PREFLIGHT_S = 600
+API: Final = "/api/v1/websocket"
 
 
-class _App(QuartTrio):
+def make_app(state: RouterState, authenticator: Authenticator | None, router: ActorRef[Message]) -> App:
+    """The ASGI app over a router.
+
+    Args:
+        state: The router's; read, never changed.
+        authenticator: Checks tokens; None: there is no key.
+        router: Does what changes something.
+    """
+    config = state.config
+    context = Context(state, router, authenticator)
+    app: App = Uploads(cast(App, make_quart(context)), context, f"{API}/events")
+    if config.rate_http is not None and not config.development:
+        app = RateLimit(app, config.rate_http, trio.current_time)
+    return Origins(app, config)
+
+
+class _Quart(QuartTrio):
     def sync_to_async(self, func: Callable[P, T]) -> Callable[P, Awaitable[T]]:
         """Call sync handlers in place: the router's state belongs to this thread, and Quart would use another."""
 
@@ -45,76 +67,58 @@ class _App(QuartTrio):
         return call
 
 
-def make_app(state: RouterState, authenticator: Authenticator | None) -> QuartTrio:
-    """The app over a router's state.
-
-    Args:
-        state: Read, never changed.
-        authenticator: Checks tokens; None in development mode.
-    """
-    app = _App("router.rest", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = state.config.max_body_bytes
+def make_quart(context: Context) -> QuartTrio:
+    """The Quart app: all resources but streams of lines."""
+    config = context.state.config
+    app = _Quart("router.rest", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
+    app.config["BODY_TIMEOUT"] = config.message_s
     app.config["PROPAGATE_EXCEPTIONS"] = False  # whatever FLASK_DEBUG says, a failure is a problem document
     app.url_map.merge_slashes = False
 
-    @app.before_request
-    def admit() -> None:
-        origin = request.headers.get("Origin")
-        check(state.config, origin=origin, host=request.headers.get("Host"), scheme=request.scheme)
-        g.origin = origin
-
-    @app.after_request
-    def allow_origin(response: Response) -> Response:
-        response.headers["Vary"] = "Origin"
-        if g.get("origin") is not None:
-            response.headers["Access-Control-Allow-Origin"] = g.origin
-            if "Access-Control-Request-Method" in request.headers:
-                response.headers["Access-Control-Allow-Methods"] = response.headers.get("Allow", "")
-                response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type"
-                response.headers["Access-Control-Max-Age"] = _PREFLIGHT_S
-        return response
-
-    @app.errorhandler(ForeignRequest)
-    def foreign(error: ForeignRequest) -> Response:
-        return _problem(HTTPStatus.FORBIDDEN, "permission_denied", str(error))
+    @app.errorhandler(ProblemError)
+    def problem(error: ProblemError) -> Response:
+        return Response(error.body(), status=error.status, headers=error.headers)
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
         status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
-        response = _problem(status, _CODES.get(status, "invalid_message"), error.description or status.phrase)
-        response.headers.extend({name: value for name, value in error.get_headers() if name != "Content-Type"})
-        if status is HTTPStatus.UNAUTHORIZED:
-            response.headers["WWW-Authenticate"] = _CHALLENGE
-        return response
-
-    async def identify() -> None:
-        if request.method != "OPTIONS":  # by it a browser asks whether it may call at all, and sends no token
-            g.identity = await _identify(state, authenticator, request.headers.get("Authorization"))
+        detail = {
+            HTTPStatus.NOT_FOUND: f"there is nothing at {request.path[:64]!r}; /docs shows what there is",
+            HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method[:16]} is not possible here; the header Allow says what is",
+            HTTPStatus.REQUEST_TIMEOUT: f"the body was not whole within {config.message_s:g} s",
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE: f"the body has more than {config.max_body_bytes} bytes; "
+            f"many events go to {API}/events as application/x-ndjson",
+            HTTPStatus.INTERNAL_SERVER_ERROR: "the server failed on this call; its log says why",
+        }.get(status, error.description or status.phrase)
+        headers = {name: value for name, value in error.get_headers() if name != "Content-Type"}
+        return problem(ProblemError(status, detail, headers=headers))
 
     @app.get("/ws")
     def not_upgraded() -> Response:
-        response = _problem(HTTPStatus.UPGRADE_REQUIRED, "upgrade_required", "this is a WebSocket's address")
+        headers = {}
         if request.http_version.startswith("1."):  # later versions know no upgrade, and forbid the header
-            response.headers.update({"Upgrade": "websocket", "Connection": "Upgrade"})
-        return response
+            headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
+        raise ProblemError(HTTPStatus.UPGRADE_REQUIRED, "this is a WebSocket's address", headers=headers)
 
-    status = status_blueprint(state)
-    status.before_request(identify)
-    app.register_blueprint(status, url_prefix="/api/v1/websocket")
+    app.register_blueprint(_api(context), url_prefix=API)
+    add_health(app, context)
+    add_docs(app, document(app))
     return app
 
 
-async def _identify(state: RouterState, authenticator: Authenticator | None, authorization: str | None) -> Identity:
-    scheme, _, token = (authorization or "").partition(" ")
-    if authenticator is not None and scheme.lower() == "bearer":
-        try:
-            return await authenticator.verify(token.strip())
-        except InvalidTokenError as error:
-            raise Unauthorized(error.reason) from None
-    if not admits_anonymous(state):
-        raise Unauthorized("a token is needed: Authorization: Bearer <jwt>")
-    return anonymous(state)
+def _api(context: Context) -> Blueprint:
+    api = Blueprint("api", __name__)
 
+    @api.before_request
+    async def sign_in() -> None:
+        if request.method != "OPTIONS":  # by it a browser asks whether it may call at all, and sends no token
+            g.identity = await identify(context, request.headers.get("Authorization"))
 
-def _problem(status: HTTPStatus, code: str, detail: str) -> Response:
-    return Response(problem(status, code, detail), status=status, content_type=CONTENT_TYPE)
+    add_status(api, context)
+    add_channels(api, context)
+    add_broadcast(api, context)
+    add_events(api, context)
+    add_connections(api, context)
+    add_tokens(api, context)
+    return api

@@ -208,7 +208,7 @@ async def talk(port: int, data: bytes) -> bytes:
 
 async def get(port: int, path: str, *headers: str) -> tuple[int, Any]:
     """Make a request; its status and its decoded body."""
-    lines = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", *headers]
+    lines = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Connection: close", *headers]
     head, _, body = (await talk(port, "\r\n".join([*lines, "", ""]).encode())).partition(b"\r\n\r\n")
     return int(head.split()[1]), json.loads(body)
 

@@ -62,8 +62,13 @@ class Program:
             await self._said.wait()
 
     def signal(self, number: signal.Signals) -> None:
+        """Tell it to end."""
         self.signalled = True
         self._process.send_signal(number)
+
+    def hang_up(self) -> None:
+        """Have it read its configuration again."""
+        self._process.send_signal(signal.SIGHUP)
 
     async def end(self) -> int:
         """Its exit code, once it has ended and all that it said was read."""

@@ -26,7 +26,7 @@ async def test_a_port_in_use() -> None:
 #: Flags, settings, and what is said of them.
 UNUSABLE: list[tuple[list[str], dict[str, object], str]] = [
     (["--port", "http"], {}, "port='http': must be a whole number"),
-    (["--log-level", "loud"], {}, "log_level='loud': must be debug, info, warning, error or critical"),
+    (["--log-level", "loud"], {}, "--log-level='loud': must be debug, info, warning, error or critical"),
     (["--host", "no such host"], {"jwt_keys": "x" * 32}, "cannot listen on no such host port"),
     ([], {"jwt_public_key_file": "/nowhere/key.pem"}, "jwt_public_key_file '/nowhere/key.pem' cannot be read"),
     ([], {"jwt_public_key_file": "/"}, "jwt_public_key_file '/' cannot be read"),

@@ -307,7 +307,9 @@ class World:
         self.authenticator: Authenticator | None = None
         if config.has_key:
             settings = JwtSettings(jwt_keys=config.jwt_keys)
-            self.authenticator = Authenticator(settings, now=self.state.clock.unix_s)
+            self.authenticator = Authenticator(
+                settings, revocations=self.state.revocations, now=self.state.clock.unix_s
+            )
         specs = [ChildSpec("router", lambda: Hub(self.state), mailbox_size=config.router_mailbox)]
         if watched:
             specs.append(ChildSpec("liveness", lambda: Liveness(self.shared)))

@@ -18,10 +18,12 @@ DEADLINE_S = 30
 
 
 @asynccontextmanager
-async def serving(server: Server | None = None, **settings: Any) -> AsyncIterator[int]:
+async def serving(
+    server: Server | None = None, *, deadline_s: float = DEADLINE_S, **settings: Any
+) -> AsyncIterator[int]:
     """Run a server with these settings; gives its port. It has gone down in order when the context ends."""
     server = server or Server(Config(port=0, **settings))
-    with trio.fail_after(DEADLINE_S):
+    with trio.fail_after(deadline_s):
         async with trio.open_nursery() as nursery:
             ((_, port),) = await nursery.start(server.run)
             try:

@@ -88,7 +88,7 @@ def test_variables_are_read_at_the_call(served: list[Config], monkeypatch: pytes
         (("serve", "--port"), {}, "--port"),
         (("serve", "--port", "http"), {}, "port='http': must be a whole number from 0 to 65535"),
         (("serve", "--port", "65536"), {}, "port='65536'"),
-        (("serve", "--log-level", "loud"), {}, "log_level='loud': must be debug, info"),
+        (("serve", "--log-level", "loud"), {}, "log-level='loud': must be debug, info"),
         (("serve", "--host", "0.0.0.0"), {}, "set NEUROGRAPH_JWT_KEYS, .* or say --insecure"),
         (("serve",), {"NEUROGRAPH_PROT": "1"}, "did you mean NEUROGRAPH_PORT"),
         (("serve",), {"NEUROGRAPH_DRAIN_S": "soon"}, "NEUROGRAPH_DRAIN_S='soon'"),

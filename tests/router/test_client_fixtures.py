@@ -8,16 +8,15 @@ import msgspec
 import pytest
 from msgspec import UNSET, Raw
 
-from router.auth import DEFAULT_ROLE
+from router.channels import Channels
 from router.clock import Clock
 from router.config import Config
 from router.engine.memory import Stream
 from router.errors import ErrorCode, GapReason
-from router.events import ChannelSpec, LogData
+from router.identity import DEFAULT_ROLE
 from router.intake import Intake
 from router.letters import Emit, Events, Item, SubscribeTo
 from router.outbox import Gap
-from router.permissions import grants
 from router.protocol import (
     Authenticate,
     GetReconnectionToken,
@@ -29,6 +28,7 @@ from router.protocol import (
     encode,
     reply,
 )
+from tests.router.granting import grants
 from tests.router.test_fixtures_shape import Case, each, load, wire_text
 from tests.router.test_frames import parse
 
@@ -47,9 +47,9 @@ def said(frame: bytes) -> Any:
 
 def judge(payload: bytes, *, role: str = "admin", settings: dict[str, Any] | None = None) -> Item | Authenticate | None:
     """What becomes of one message on a connection of its own; None: nothing."""
-    intake = Intake(Config(**(settings or {})), Clock(lambda: NOON_MS / 1000), lambda: 0.0)
+    intake = Intake(Config(**(settings or {})), Channels(), Clock(lambda: NOON_MS / 1000), lambda: 0.0)
     items: list[Item] = []
-    stopped_at = intake.judge_all(iter([payload]), grants(role, None, None, CHANNELS), items)
+    stopped_at = intake.judge_all(iter([payload]), grants(role), items)
     assert stopped_at is None or isinstance(stopped_at, Authenticate)
     return stopped_at or (items[0] if items else None)
 
@@ -180,8 +180,8 @@ def test_an_option_of_a_later_release_is_ignored(case: Case) -> None:
 
 @pytest.mark.parametrize("role", PERMISSIONS["table"])
 def test_a_role_may_what_the_table_says(role: str) -> None:
-    granted = grants(role, None, None, CHANNELS)
-    may = {name: [name in granted.subscribe, name in granted.publish] for name in CHANNELS}
+    granted = grants(role)
+    may = {name: [granted.may_subscribe(name), granted.may_publish(name)] for name in CHANNELS}
     assert may == PERMISSIONS["table"][role]
 
 
@@ -190,8 +190,8 @@ def test_a_token_may_what_its_claims_say(case: Case) -> None:
     claims = case["claims"]
     role = claims.get("role", DEFAULT_ROLE)
     assert role == case["role"]
-    granted = grants(role, claims.get("subscribe"), claims.get("publish"), CHANNELS)
-    assert {name: [name in granted.subscribe, name in granted.publish] for name in CHANNELS} == case["allows"]
+    granted = grants(role, claims.get("subscribe"), claims.get("publish"))
+    assert {name: [granted.may_subscribe(name), granted.may_publish(name)] for name in CHANNELS} == case["allows"]
 
 
 @each([case for case in PERMISSIONS["cases"] if case["stage"] == "now"])
@@ -230,7 +230,7 @@ def render(message: dict[str, Any]) -> bytes:
 
 
 def render_event(fields: dict[str, Any]) -> bytes:
-    stream = Stream(ChannelSpec(fields["channel"], "as it may be configured", LogData))
+    stream = Stream(fields["channel"])
     stream.seq = stream.flushed_seq = fields["seq"] - 1
     stream.stamp(NOON_MS, Clock())
     stream.append([Emit(fields["channel"], fields["event_type"], encode(fields["data"]))])

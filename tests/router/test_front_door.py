@@ -1,8 +1,10 @@
 """The front door: what is led where, what is refused how, and that no connection's failure is another's."""
 
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from http import HTTPStatus
 from typing import Any, cast
 
 import h11
@@ -11,18 +13,27 @@ import structlog
 import trio
 from structlog.typing import EventDict
 from websockets.exceptions import ConnectionClosed
+from websockets.trio.client import ClientConnection
 from websockets.typing import Subprotocol
 
-from actors import ActorRef, Supervisor
+from actors import Actor, ActorRef, ChildSpec, Supervisor
+from router.addresses import Peer
 from router.config import Config
 from router.connection import Services
 from router.front_door import FrontDoor
+from router.heads import Refused
 from router.http import HttpServer
 from router.letters import Message
+from router.server import Server
 from router.state import RouterState
+from router.tls import ClientStream
+from router.visitors import Visitors, wake
 from tests.router.serving import DEADLINE_S, close_of, connect, hear, serving
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+#: How HTTP/2 begins, with empty settings, and the word that they have come.
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
+SETTINGS_HEARD = bytes.fromhex("000000040100000000")
 
 
 @pytest.fixture
@@ -44,6 +55,10 @@ def handshake(target: str = "/ws", *more: str, host: str = "localhost", version:
     return "\r\n".join([*lines, "", ""]).encode()
 
 
+def get(target: str, *more: str) -> bytes:
+    return "\r\n".join([f"GET {target} HTTP/1.1", "Host: localhost", *more, "", ""]).encode()
+
+
 def text(message: str) -> bytes:
     """A text frame with the mask that changes nothing."""
     payload = message.encode()
@@ -53,8 +68,7 @@ def text(message: str) -> bytes:
 
 async def talk(port: int, data: bytes) -> bytes:
     """Send, and read until the server closes."""
-    stream = await trio.open_tcp_stream("127.0.0.1", port)
-    async with stream:
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
         await stream.send_all(data)
         return await read_all(stream)
 
@@ -90,9 +104,9 @@ async def test_both_sides_are_served_on_one_port() -> None:
     async with serving() as port:
         async with connect(port, "/ws?x=1") as client:
             await hear(client, type="connected")
-        answer = await talk(port, b"GET /api/v1/websocket/status HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = await talk(port, get("/api/v1/websocket/status", "Connection: close"))
         assert answer.startswith(b"HTTP/1.1 200")
-        answer = await talk(port, b"GET /ws HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = await talk(port, get("/ws", "Connection: close"))
         assert problem_of(answer)["status"] == 426
 
 
@@ -106,9 +120,8 @@ async def test_frames_that_come_with_the_head_are_heard() -> None:
 
 async def test_http2_by_prior_knowledge_is_spoken() -> None:
     async with serving() as port, await trio.open_tcp_stream("127.0.0.1", port) as stream:
-        settings = bytes.fromhex("000000040000000000")
-        await stream.send_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings)
-        await read_until(stream, bytes.fromhex("000000040100000000"))  # our settings are acknowledged
+        await stream.send_all(PREFACE)
+        await read_until(stream, SETTINGS_HEARD)
 
 
 @pytest.mark.parametrize(
@@ -198,13 +211,152 @@ async def test_who_was_turned_away_takes_nobodys_place() -> None:
             pass
 
 
-async def is_full(port: int) -> bool:
-    async with connect(port) as client:
+async def test_an_address_has_a_limit_of_its_own() -> None:
+    limits: dict[str, Any] = {"max_connections_per_address": 2, "max_connections": 4}
+    async with serving(**limits, trusted_proxies=("127.0.0.1",)) as port, AsyncExitStack() as stack:
+
+        async def enter(address: str) -> ClientConnection:
+            return await stack.enter_async_context(connect(port, additional_headers={"X-Forwarded-For": address}))
+
+        async def refuses(address: str, reason: str) -> None:
+            async with connect(port, additional_headers={"X-Forwarded-For": address}) as client:
+                assert await close_of(client) == (1013, reason)
+
+        first = [await enter("192.0.2.1") for _ in range(2)]
+        for client in first:
+            await hear(client, type="connected")
+        for _ in range(3):  # who is turned away takes nobody's place
+            await refuses("192.0.2.1", "the limit of 2 connections from one address is reached")
+        await hear(await enter("192.0.2.2"), type="connected")
+        await hear(await enter("192.0.2.3"), type="connected")
+        await refuses("192.0.2.2", "the limit of 4 connections is reached")
+        await first[0].aclose()
+        while await is_full(port, "192.0.2.1"):
+            pass  # until its end is seen
+
+
+async def is_full(port: int, address: str = "192.0.2.9") -> bool:
+    async with connect(port, additional_headers={"X-Forwarded-For": address}) as client:
         try:
             await hear(client, type="connected")
         except ConnectionClosed:
             return True
         return False
+
+
+# One request after the other
+
+STATUS = get("/api/v1/websocket/status")
+
+
+async def test_requests_may_come_one_behind_the_other_and_a_websocket_last() -> None:
+    async with serving() as port, await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        body = b"POST /nope HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc"
+        await stream.send_all(STATUS + body + STATUS + handshake() + text('{"type":"ping","id":"early"}'))
+        data = await read_until(stream, b'"id":"early"')
+    assert re.findall(rb"HTTP/1\.1 (\d+)", data) == [b"200", b"404", b"200", b"101"]
+
+
+async def test_each_request_is_answered_before_the_next_is_sent() -> None:
+    async with serving() as port, await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        for _ in range(3):
+            await stream.send_all(STATUS)
+            await read_until(stream, b"}}")
+        await stream.send_all(handshake())
+        await read_until(stream, b'"type":"connected"')
+        await stream.send_all(text('{"type":"ping","id":"late"}'))
+        await read_until(stream, b'"id":"late"')
+
+
+@pytest.mark.parametrize(
+    ("later", "status"),
+    [
+        (handshake("/nope"), 404),
+        (handshake("/ws", "Origin: https://example.com"), 403),
+        (b"GARBAGE\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 16384, 431),
+    ],
+)
+async def test_a_later_head_is_checked_like_the_first(later: bytes, status: int) -> None:
+    async with serving() as port:
+        answers = await talk(port, STATUS + later)
+    assert answers.startswith(b"HTTP/1.1 200")
+    assert b"}}HTTP/1.1 %d " % status in answers
+
+
+async def test_a_later_head_has_to_be_whole_in_time() -> None:
+    async with serving(handshake_s=0.1) as port:
+        assert b"}}HTTP/1.1 408 " in await talk(port, STATUS + STATUS[:-1])
+
+
+async def test_a_connection_that_asks_nothing_more_is_closed_without_a_word() -> None:
+    async with serving(http_keep_alive_s=0.1) as port:
+        assert (await talk(port, STATUS)).count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize(("asked", "heard"), [(STATUS, b"}}"), (PREFACE, SETTINGS_HEARD)], ids=["HTTP/1", "HTTP/2"])
+async def test_a_kept_connection_holds_nothing_up_at_the_going_down(asked: bytes, heard: bytes) -> None:
+    server = Server(Config(port=0, drain_s=DEADLINE_S, http_keep_alive_s=DEADLINE_S))
+    async with serving(server) as port, await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(asked)
+        await read_until(stream, heard)
+        server.stop()
+        await read_all(stream)
+
+
+async def test_what_is_refused_is_in_the_log_for_who_looks_closely(logged: list[EventDict]) -> None:
+    async with serving() as port:
+        await talk(port, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+    (record,) = [record for record in logged if record["event"] == "a request was refused"]
+    assert (record["log_level"], record["address"], record["status"]) == ("debug", "127.0.0.1", 400)
+    assert "meant for TLS" in record["reason"]
+
+
+@pytest.mark.parametrize(("scheme", "status"), [("https", 101), ("http", 403)])
+async def test_behind_a_trusted_proxy_the_own_origin_is_the_one_outside(scheme: str, status: int) -> None:
+    """At the handshake and for HTTP."""
+    origin, forwarded = "Origin: https://example.com", f"X-Forwarded-Proto: {scheme}"
+    insecure: dict[str, Any] = {"insecure": True, "trusted_proxies": ("127.0.0.0/8",)}
+    async with serving(**insecure) as port, await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        asked = get("/api/v1/websocket/status", origin, forwarded).replace(b"localhost", b"example.com")
+        await stream.send_all(asked)
+        assert (b"HTTP/1.1 200" in await read_until(stream, b"}")) is (status == 101)
+        await stream.send_all(handshake("/ws", origin, forwarded, host="example.com"))
+        assert b"HTTP/1.1 %d " % status in await read_until(stream, b"\r\n\r\n")
+
+
+async def test_who_is_no_trusted_proxy_is_not_believed() -> None:
+    origin, forwarded = "Origin: https://example.com", "X-Forwarded-Proto: https"
+    async with serving(insecure=True, trusted_proxies=("192.0.2.1",)) as port:
+        assert problem_of(await talk(port, handshake("/ws", origin, forwarded, host="example.com")))["status"] == 403
+
+
+async def test_a_target_as_proxies_are_sent_it_is_served() -> None:
+    async with serving() as port, await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(get("http://localhost/api/v1/websocket/status"))
+        assert (await read_until(stream, b"}}")).startswith(b"HTTP/1.1 200")
+        await stream.send_all(handshake("http://localhost/ws?heartbeat=message"))
+        assert (await read_until(stream, b'"type":"connected"')).startswith(b"HTTP/1.1 101")
+        refused = problem_of(await talk(port, handshake("http://example.com/ws")))
+        assert "must be the same" in refused["detail"]
+
+
+def test_an_address_that_nobody_comes_from_any_more_is_forgotten() -> None:
+    services = Services(RouterState(Config()), cast(ActorRef[Message], None), None, set())
+    visitors = Visitors(services, Supervisor("connections"), 10)
+    visitors._of_address["192.0.2.1"] = 2
+    visitors._leave("192.0.2.1")
+    assert visitors._of_address == {"192.0.2.1": 1}
+    visitors._leave("192.0.2.1")
+    assert "192.0.2.1" not in visitors._of_address
+
+
+def test_to_wake_whoever_is_awake_or_gone_is_no_error() -> None:
+    ref = Supervisor("connections", [ChildSpec("c", lambda: cast(Actor, None), mailbox_size=1)]).ref("c")
+    for _ in range(3):
+        wake(ref)
+    assert ref.depth == 1
 
 
 # Each connection's failure is its own
@@ -213,17 +365,21 @@ async def is_full(port: int) -> bool:
 class Http:
     """Serves by what it is told to do."""
 
-    def __init__(self, error: BaseException | None = None) -> None:
+    def __init__(self, error: BaseException | None = None, behind: bytes | None = None) -> None:
         self.error = error
+        self.behind = behind
         self.serving = trio.Event()
         self.release = trio.Event()
+        self.served = 0
 
-    async def serve(self, stream: trio.SocketStream, head: bytes, request: h11.Request) -> None:
+    async def serve(self, stream: ClientStream, head: bytes, request: h11.Request, peer: Peer) -> bytes | None:
         self.serving.set()
         if self.error is not None:
             await trio.lowlevel.checkpoint()
             raise self.error
         await self.release.wait()
+        self.served += 1
+        return self.behind
 
 
 def socket_pair() -> tuple[trio.SocketStream, trio.SocketStream]:
@@ -232,10 +388,12 @@ def socket_pair() -> tuple[trio.SocketStream, trio.SocketStream]:
 
 
 @asynccontextmanager
-async def door_with(http: Http, connections: Supervisor | None = None) -> AsyncIterator[tuple[FrontDoor, trio.Nursery]]:
+async def door_with(http: Http, **settings: Any) -> AsyncIterator[tuple[FrontDoor, trio.Nursery]]:
     """A front door whose router and connections nobody needs, and a nursery that has to end."""
-    services = Services(RouterState(Config()), cast(ActorRef[Message], None), None, set())
-    door = FrontDoor(services, connections or Supervisor("connections"), cast(HttpServer, http), 10)
+    config = Config(**settings)
+    services = Services(RouterState(config), cast(ActorRef[Message], None), None, set())
+    visitors = Visitors(services, Supervisor("connections"), 10)
+    door = FrontDoor(config, visitors, cast(HttpServer, http))
     with trio.fail_after(DEADLINE_S):
         await trio.lowlevel.checkpoint()
         async with trio.open_nursery() as nursery:
@@ -304,6 +462,80 @@ async def test_shut_it_lets_nobody_in_and_goes_on_serving_who_is_in() -> None:
         http.release.set()
         await door.wait_empty()
         assert await read_all(asking) == b""
+
+
+async def test_shut_it_closes_idle_connections_at_once() -> None:
+    http = Http(behind=b"")
+    http.release.set()
+    idle, server = socket_pair()
+    begun, other = socket_pair()
+    async with door_with(http, close_s=DEADLINE_S) as (door, nursery), idle, begun:
+        for client, stream in ((idle, server), (begun, other)):
+            door.take(stream, nursery)
+            await client.send_all(GET)
+        await trio.testing.wait_all_tasks_blocked()
+        await begun.send_all(GET[:-1])  # a request that is never whole is nobody's
+        await trio.testing.wait_all_tasks_blocked()
+        assert (http.served, door.open) == (2, 2)
+        door.shut()
+        for client in (idle, begun):
+            assert await read_all(client) == b""
+            await client.send_eof()
+        await door.wait_empty()
+
+
+async def test_shut_it_serves_no_request_that_waits_behind_another() -> None:
+    http = Http(behind=GET)
+    client, server = socket_pair()
+    async with door_with(http) as (door, nursery), client:
+        door.take(server, nursery)
+        await client.send_all(GET)
+        await http.serving.wait()
+        await client.send_all(GET)  # which stays unread, and may not turn the close into a reset
+        door.shut()
+        http.release.set()
+        assert await read_all(client) == b""
+        await client.send_eof()
+    assert http.served == 1
+
+
+async def test_those_idle_for_longest_make_way_for_others() -> None:
+    http = Http(behind=b"")
+    http.release.set()
+    pairs = [socket_pair() for _ in range(5)]
+    async with door_with(http, close_s=DEADLINE_S) as (door, nursery), AsyncExitStack() as stack:
+        door.make_way()  # nobody is there
+        for client, server in pairs:
+            await stack.enter_async_context(client)
+            door.take(server, nursery)
+            await client.send_all(GET)
+            await trio.testing.wait_all_tasks_blocked()
+        await pairs[0][0].send_all(GET)  # so that the second is idle for longest
+        await trio.testing.wait_all_tasks_blocked()
+        door.make_way()
+        for index in (1, 2):
+            assert await read_all(pairs[index][0]) == b""
+            await pairs[index][0].send_eof()
+        await trio.testing.wait_all_tasks_blocked()
+        assert door.open == 3
+        for index in (0, 3, 4):
+            await pairs[index][0].send_all(GET)
+        await trio.testing.wait_all_tasks_blocked()
+        assert http.served == 9
+        door.shut()
+        for client, _ in pairs:
+            await client.send_eof()
+
+
+async def test_a_request_that_is_refused_amid_its_body_is_told_so() -> None:
+    client, server = socket_pair()
+    async with (
+        door_with(Http(Refused(HTTPStatus.BAD_REQUEST, "invalid_message", "bad body"))) as (door, nursery),
+        client,
+    ):
+        door.take(server, nursery)
+        await client.send_all(GET)
+        assert problem_of(await read_all(client))["detail"] == "bad body"
 
 
 async def test_cancelled_it_closes_what_it_serves() -> None:

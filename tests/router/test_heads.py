@@ -18,6 +18,7 @@ from router.heads import (
     parse_head,
     read_head,
     refuse,
+    to_origin_form,
     values,
     wants_websocket,
 )
@@ -107,8 +108,8 @@ async def test_a_byte_now_and_then_does_not_prolong_the_deadline(autojump_clock:
 
 @pytest.mark.parametrize(
     "garbage",
-    [CLIENT_HELLO, b"\x00", b"\xc0", b"{}", b"\r\n", b"SSH-2.0-OpenSSH_9.2\r\n", b"EHLO localhost\r\n"],
-    ids=["TLS", "zero", "latin", "JSON", "empty line", "SSH", "SMTP"],
+    [CLIENT_HELLO, b"\x00", b"\xc0", b"{}", b"\r\n\x00", b"SSH-2.0-OpenSSH_9.2\r\n", b"EHLO localhost\r\n"],
+    ids=["TLS", "zero", "latin", "JSON", "behind an empty line", "SSH", "SMTP"],
 )
 async def test_what_is_no_http_is_refused_at_once(garbage: bytes) -> None:
     client, server = memory_stream_pair()  # which stays open: nothing more is waited for
@@ -116,6 +117,27 @@ async def test_what_is_no_http_is_refused_at_once(garbage: bytes) -> None:
     with pytest.raises(Refused, match="no HTTP request") as refused:
         await read_head(server, 1000, math.inf)
     assert refused.value.status == 400
+
+
+async def test_what_came_before_counts() -> None:
+    client, server = memory_stream_pair()
+    await client.send_all(HEAD[20:] + b"and more")
+    assert await read_head(server, 1000, 10, HEAD[:20]) == HEAD + b"and more"
+    assert await read_head(server, 1000, 10, HEAD + HEAD) == HEAD + HEAD  # nothing more is waited for
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+async def test_empty_lines_before_a_request_are_passed_over(size: int) -> None:
+    client, server = lockstep_stream_pair()
+    sent = b"\r\n\r\n" + HEAD
+
+    async def send() -> None:
+        for start in range(0, len(sent), size):
+            await client.send_all(sent[start : start + size])
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        assert await read_head(server, 1000, 10) == HEAD
 
 
 # Parsing
@@ -139,6 +161,7 @@ def test_a_request_is_parsed() -> None:
         (b"GET / HTTP/1.1\nHost: a\n\r\n\r\n", 400, "carriage return"),
         (b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501, "bad request"),
         (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400, "bad request"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n", 400, "together"),
         (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505, "HTTP/2.0 is not spoken"),
         (b"GET / HTTP/3.7\r\nHost: a\r\n\r\n", 505, "HTTP/3.7 is not spoken"),
     ],
@@ -161,6 +184,33 @@ def test_a_bad_request_is_refused(head: bytes, status: int, detail: str) -> None
 )
 def test_http2_is_told_apart(head: bytes, expected: bool) -> None:
     assert becomes_http2(parse_head(head)) is expected
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        (b"http://localhost/x?y=http://localhost/", b"/x?y=http://localhost/"),
+        (b"HTTPS://LocalHost", b"/"),
+        (b"http://localhost?x=1", b"/?x=1"),
+        (b"/http://localhost/x", b"/http://localhost/x"),
+        (b"*", b"*"),
+    ],
+)
+def test_a_target_as_proxies_are_sent_it_is_made_a_path(target: bytes, path: bytes) -> None:
+    head = HEAD.replace(b"/x", target, 1) + b"behind"
+    changed, request = to_origin_form(head, parse_head(head))
+    assert changed == HEAD.replace(b"/x", path, 1) + b"behind"
+    assert request.target == path
+    assert values(request, b"host") == [b"localhost"]
+
+
+@pytest.mark.parametrize(
+    "target", [b"http://example.com/", b"http://localhost:80/", b"http://a@localhost/", b"http:///x"]
+)
+def test_a_target_that_names_another_host_than_the_header_is_refused(target: bytes) -> None:
+    head = HEAD.replace(b"/x", target, 1)
+    with pytest.raises(Refused, match="must be the same"):
+        to_origin_form(head, parse_head(head))
 
 
 # Handshakes
@@ -261,10 +311,10 @@ async def test_a_refusal_is_a_problem_document() -> None:
     head, _, body = (await read_all(client)).partition(b"\r\n\r\n")
     assert head.decode().split("\r\n") == [
         "HTTP/1.1 505 HTTP Version Not Supported",
-        "Content-Type: application/problem+json",
         f"Content-Length: {len(body)}",
         "Connection: close",
         "Retry-After: 1",
+        "Content-Type: application/problem+json",
     ]
     assert msgspec.json.decode(body) == {
         "type": "about:blank",

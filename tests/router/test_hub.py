@@ -372,7 +372,7 @@ async def test_who_sent_the_lost_letter_gets_internal_for_each_message_not_yet_a
             Events("signals", [event]),
             reply("pong", 5),
         ]
-        items.insert(poison_at, Events("no such channel", [event], "poison"))
+        items.insert(poison_at, Events("signals", [Publish("signals", "no type")], "poison"))
         world.router.tell(Letter(session, client.lane, items))
         client.send("ping", id=6)
         await trio.sleep(1)
@@ -397,8 +397,8 @@ async def test_a_reader_that_waits_until_its_letter_is_done_goes_on_also_where_i
         client = await world.connect()
         (session,) = world.state.sessions
         done = trio.Event()
-        channel = "no such channel" if lost else "signals"
-        world.router.tell(Letter(session, client.lane, [Events(channel, [Publish(channel, "x")])], done))
+        event = Publish("signals", "no type" if lost else "x")
+        world.router.tell(Letter(session, client.lane, [Events("signals", [event])], done))
         await done.wait()
         assert world.restarts == lost
 

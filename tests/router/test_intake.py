@@ -8,19 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
+from router.access import Grants
+from router.channels import Channels
 from router.clock import Clock
 from router.config import Config
-from router.events import CHANNELS, EVENT_TYPE_JSON
+from router.events import EVENT_TYPE_JSON
 from router.frames import Binary
 from router.intake import Intake
 from router.letters import Events, Item, SubscribeTo
 from router.limits import Rate
-from router.permissions import Grants, grants
 from router.protocol import Authenticate, GetReconnectionToken, GetSubscriptions, Unsubscribe
+from tests.router.granting import grants
 from tests.router.test_protocol import said, spell
 
-ADMIN = grants("admin", None, None, CHANNELS)
-VIEWER = grants("viewer", None, None, CHANNELS)
+ADMIN = grants("admin")
+VIEWER = grants("viewer")
 NOON = "2024-12-29T12:00:00.125Z"
 
 
@@ -30,7 +32,7 @@ class Side:
     def __init__(self, config: Config | None = None, grants: Grants = ADMIN) -> None:
         self.now = 1000.0
         self.grants = grants
-        self.intake = Intake(config or Config(), Clock(lambda: 1_735_473_600.125), lambda: self.now)
+        self.intake = Intake(config or Config(), Channels(), Clock(lambda: 1_735_473_600.125), lambda: self.now)
 
     def items(self, *payloads: bytes) -> list[Item]:
         """What becomes of payloads that judging goes through without a stop."""

@@ -112,12 +112,13 @@ class Listener(trio.abc.Listener[trio.SocketStream]):
 
 
 class Door:
-    """Notes who comes; `left` says how many have gone."""
+    """Notes who comes; `left` says how many have gone, `idle` how many can be closed."""
 
-    def __init__(self) -> None:
+    def __init__(self, idle: int = 0) -> None:
         self.seen: list[object] = []
         self.nurseries: set[trio.Nursery] = set()
         self.left = 0
+        self.idle = idle
 
     @property
     def open(self) -> int:
@@ -126,6 +127,11 @@ class Door:
     def take(self, stream: object, nursery: trio.Nursery) -> None:
         self.seen.append(stream)
         self.nurseries.add(nursery)
+
+    def make_way(self) -> None:
+        if self.idle:
+            self.idle -= 1
+            self.left += 1
 
 
 def exhausted() -> OSError:
@@ -176,6 +182,17 @@ async def test_beyond_the_room_nobody_is_accepted_until_somebody_leaves(
         assert door.seen == ["a", "b", "c"]
         nursery.cancel_scope.cancel()
     assert [record["reason"] for record in logged] == ["the limit of connections is reached"]
+
+
+async def test_beyond_the_room_idle_ones_make_way(
+    autojump_clock: trio.testing.MockClock, logged: list[EventDict]
+) -> None:
+    listener, door = Listener("a", "b", "c", "d"), Door(idle=1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(accept, listener, door, nursery, 2)
+        await trio.sleep(1)
+        assert door.seen == ["a", "b", "c"]
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_listener_that_broke_is_an_error() -> None:

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from router.clock import Clock
 from router.engine.memory import Stream, new_epoch
-from router.events import CHANNELS, EventTypeError
+from router.events import EventTypeError
 from router.outbox import Batch
 from router.protocol import EventIn, Publish
 from tests.router.test_frames import parse
@@ -36,7 +36,7 @@ def frames(batch: Batch) -> list[bytes]:
 
 
 def stream(channel: str = "signals") -> Stream:
-    made = Stream(CHANNELS[channel])
+    made = Stream(channel)
     made.stamp(NOON, Clock())
     return made
 
@@ -133,7 +133,7 @@ def test_events_of_every_length_class(length: int) -> None:
 
 def stamps(*times: int) -> list[str]:
     """The timestamps of events appended at these times of the clock."""
-    one, clock = Stream(CHANNELS["status"]), Clock()
+    one, clock = Stream("status"), Clock()
     for unix_ms in times:
         one.stamp(unix_ms, clock)
         one.append(events(("x", {})))
@@ -157,7 +157,7 @@ def test_time_stands_still_where_the_clock_goes_back(times: list[int]) -> None:
 
 
 def test_time_does_not_go_back_over_a_restart_either() -> None:
-    one, clock = Stream(CHANNELS["status"]), Clock()
+    one, clock = Stream("status"), Clock()
     one.stamp(NOON, clock)
     one.restart()
     one.stamp(0, clock)
@@ -264,7 +264,7 @@ class Streaming(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.stream = Stream(CHANNELS["signals"])
+        self.stream = Stream("signals")
         self.clock = Clock()
         self.now = self.latest = 0
         self.epoch = "e0"

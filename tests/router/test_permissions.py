@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.permissions import ADMIN, ANONYMOUS, ROLES, Grants, RolePermissions, grants, matches
+from router.permissions import ADMIN, ANONYMOUS, DEVELOPER, ROLES, matches
 
-CHANNELS = ("metrics", "signals", "actions", "logs", "status", "connections")
 # Few letters, so that patterns meet names; those that mean something to other kinds of patterns among them.
 TEXT = st.text("ab.*?[]!^-\\{}", max_size=8)
 
@@ -47,52 +46,5 @@ def test_patterns(pattern: str, name: str, fits: bool) -> None:
     assert matches(pattern, name) is fits
 
 
-def test_the_lists_of_a_role_hold_where_the_token_has_none() -> None:
-    assert grants("bot", None, None, CHANNELS) == Grants(frozenset({"metrics", "status", "signals"}), frozenset())
-
-
-def test_a_list_of_the_token_stands_in_place_of_the_roles_own_and_leaves_the_other_alone() -> None:
-    assert grants("admin", ["logs"], None, CHANNELS) == Grants(frozenset({"logs"}), frozenset(CHANNELS[:5]))
-    assert grants("viewer", None, ["l*", "*s"], CHANNELS).subscribe == {"metrics", "status"}
-    assert grants("viewer", None, ["l*", "me*"], CHANNELS).publish == {"logs", "metrics"}
-
-
-def test_an_empty_list_is_a_list() -> None:
-    assert grants("admin", [], [], CHANNELS) == Grants(frozenset(), frozenset())
-
-
-def test_only_channels_that_are_there_are_granted() -> None:
-    assert grants("viewer", ["nope", "sensors.*", "*"], None, ["logs"]) == Grants(frozenset({"logs"}), frozenset())
-    assert grants("viewer", iter(["*"]), None, iter(["logs", "status"])).subscribe == {"logs", "status"}
-
-
-def test_a_role_that_is_not_in_the_table_grants_nothing_of_its_own() -> None:
-    assert grants("owner", None, None, CHANNELS) == Grants(frozenset(), frozenset())
-    assert grants("owner", ["logs"], None, CHANNELS).subscribe == {"logs"}
-
-
-def test_the_table_is_configuration() -> None:
-    table = {"viewer": RolePermissions(subscribe=("*",), publish=("l*",))}
-    assert grants("viewer", None, None, CHANNELS, table) == Grants(frozenset(CHANNELS), frozenset({"logs"}))
-    assert grants("admin", None, None, CHANNELS, table) == Grants(frozenset(), frozenset())
-
-
-@given(
-    role=st.sampled_from([*ROLES, "owner"]),
-    subscribe=st.none() | st.lists(st.sampled_from([*CHANNELS, "s*", "*s", "*"])),
-    publish=st.none() | st.lists(st.sampled_from([*CHANNELS, "s*", "*s", "*"])),
-)
-def test_grants_are_those_that_some_pattern_in_force_matches(
-    role: str, subscribe: list[str] | None, publish: list[str] | None
-) -> None:
-    granted = grants(role, subscribe, publish, CHANNELS)
-    own = ROLES.get(role, RolePermissions())
-    for name in CHANNELS:
-        patterns = own.subscribe if subscribe is None else subscribe
-        assert (name in granted.subscribe) == any(matches(pattern, name) for pattern in patterns)
-        patterns = own.publish if publish is None else publish
-        assert (name in granted.publish) == any(matches(pattern, name) for pattern in patterns)
-
-
 def test_the_roles_that_the_server_gives_are_in_the_table() -> None:
-    assert {ADMIN, ANONYMOUS} < set(ROLES)
+    assert {ADMIN, ANONYMOUS, DEVELOPER} < set(ROLES)

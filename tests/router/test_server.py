@@ -449,7 +449,8 @@ async def until_it_waits(publisher: ClientConnection, port: int) -> None:
 
 async def get_status(port: int) -> bytes:
     async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-        await stream.send_all(b"GET /api/v1/websocket/status?limit=1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        head = b"GET /api/v1/websocket/status?limit=1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        await stream.send_all(head)
         return await read_all(stream)
 
 

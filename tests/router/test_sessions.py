@@ -4,19 +4,19 @@ from typing import cast
 
 import pytest
 
-from router.auth import Identity
 from router.config import Config
 from router.errors import GapReason
+from router.identity import Identity
 from router.lanes import Lane
 from router.outbox import Batch, Gap, Outbox, Piece, Queue
-from router.permissions import Grants
 from router.sessions import Session, Sessions
 from router.subscriptions import Subscription
+from tests.router.granting import grants
 
 NOBODY = Identity(user_id=None)
 ADA = Identity(user_id="ada")
 BOB = Identity(user_id="bob")
-NO_GRANTS = Grants(frozenset(), frozenset())
+NO_GRANTS = grants("nobody")
 
 
 class FakeLane:
@@ -283,9 +283,9 @@ def test_signing_in_moves_a_session_from_one_user_to_another(sessions: Sessions)
     session, other = opened(sessions), opened(sessions, ADA)
     sessions.sign_in(session, ADA, NO_GRANTS)
     assert set(sessions.by_user("ada")) == {session, other}
-    grants = Grants(frozenset({"signals"}), frozenset())
-    sessions.sign_in(session, BOB, grants)
-    assert (session.identity, session.grants) == (BOB, grants)
+    granted = grants("nobody", ["signals"])
+    sessions.sign_in(session, BOB, granted)
+    assert (session.identity, session.grants) == (BOB, granted)
     assert sessions.by_user("ada") == (other,)
     assert sessions.by_user("bob") == (session,)
 

@@ -6,17 +6,17 @@ from typing import Any, cast
 
 import pytest
 
-from router.auth import Identity
 from router.clock import Clock
 from router.config import Config
 from router.errors import GapReason
+from router.identity import Identity
 from router.lanes import Lane
 from router.letters import Emit
 from router.outbox import Batch, Gap, Outbox, Queue, Slice
-from router.permissions import ROLES, Grants
 from router.sessions import Session
 from router.state import EpochBreak, RouterState
 from router.subscriptions import Subscription
+from tests.router.granting import grants
 
 
 class FakeLane:
@@ -46,7 +46,7 @@ def state() -> RouterState:
 
 
 def listener(state: RouterState, *channels: str, lane: FakeLane | None = None) -> Session:
-    session = state.sessions.open(Identity(None), Grants(frozenset(), frozenset()), 0.0)
+    session = state.sessions.open(Identity(None), grants("nobody"), 0.0)
     if lane is not None:
         state.sessions.attach(session, cast(Lane, lane), 0.0)
     state.subscribe(session, channels)
@@ -113,11 +113,6 @@ def test_an_announcement_says_who_it_is_about(state: RouterState) -> None:
         "total_connections": 0,
         "channels": ["signals"],
     }
-
-
-def test_a_role_has_its_grants_ready(state: RouterState) -> None:
-    assert set(state.grants_by_role) == set(ROLES)
-    assert state.grants_by_role["bot"].subscribe == {"metrics", "status", "signals"}
 
 
 def test_unsubscribing_forgets_what_waits_and_tells_what_there_was(state: RouterState) -> None:

@@ -1,0 +1,132 @@
+"""Settings beside one another: what is good alone and cannot be used together; no I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from router.addresses import networks
+from router.channels import FAMILY_SUFFIX, Channels
+from router.config import Config, ConfigError, is_loopback
+from router.events import CHANNELS
+from router.toml import Path, path_written
+from router.values import did_you_mean
+
+#: Names of channels that events have which nobody subscribes to.
+RESERVED_CHANNELS = ("personal", "global")
+
+_ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://[^/?#@\s]+", re.IGNORECASE).fullmatch
+_CHANNEL_NAME = re.compile(r"[a-z0-9._-]{1,64}").fullmatch
+_KEYS = "NEUROGRAPH_JWT_KEYS, NEUROGRAPH_JWT_PUBLIC_KEY_FILE or NEUROGRAPH_JWKS"
+
+
+class SettingsError(ConfigError):
+    """Settings that do not go together.
+
+    Attributes:
+        places: The values that have to do with it, the likeliest culprit first.
+    """
+
+    def __init__(self, message: str, *places: Path) -> None:
+        super().__init__(message)
+        self.places = places
+
+
+def check_together(config: Config) -> None:
+    """Check what no setting can be checked for alone.
+
+    Raises:
+        SettingsError: Two of them do not go together, or one has a value that its kind cannot tell from a good one.
+    """
+    _check_door(config)
+    _check_lists(config)
+    if config.silence_s <= config.heartbeat_s:
+        raise SettingsError(
+            f"silence_s = {config.silence_s:g} must be above heartbeat_s = {config.heartbeat_s:g}: "
+            "clients are heard of once a heartbeat; raise the one or lower the other",
+            ("silence_s",),
+            ("heartbeat_s",),
+        )
+    _check_channels(config)
+
+
+def _check_door(config: Config) -> None:
+    """Who can reach the server, and who would be let in."""
+    if config.development and not is_loopback(config.host):
+        raise SettingsError(
+            f"host {config.host!r} can be reached from outside and no key is configured: set {_KEYS}, "
+            "or say --insecure",
+            ("host",),
+        )
+    if not config.has_key and not config.allow_anonymous:
+        raise SettingsError(
+            f"allow_anonymous = false lets nobody in while no key is configured: set {_KEYS}, or let it be true",
+            ("allow_anonymous",),
+        )
+    for has, lacks in (("tls_certificate_file", "tls_key_file"), ("tls_key_file", "tls_certificate_file")):
+        if getattr(config, has) is not None and getattr(config, lacks) is None:
+            raise SettingsError(f"{has} is set and {lacks} is not: TLS takes both", (has,))
+
+
+def _check_lists(config: Config) -> None:
+    for index, origin in enumerate(config.allowed_origins):
+        if not _ORIGIN(origin):
+            place = ("allowed_origins", index)
+            raise SettingsError(
+                f"{path_written(place)} = {origin!r} is no origin; write it as https://example.com:8443", place
+            )
+    for index, proxy in enumerate(config.trusted_proxies):
+        try:
+            networks([proxy])
+        except ValueError:
+            place = ("trusted_proxies", index)
+            raise SettingsError(
+                f"{path_written(place)} = {proxy!r} is no address and no network; write it as 127.0.0.1 or 10.0.0.0/8",
+                place,
+            ) from None
+
+
+def _check_channels(config: Config) -> None:
+    for name, settings in config.channels.items():
+        place: Path = ("channels", name)
+        _check_name(name, place)
+        for verb, roles in (("subscribe", settings.subscribe), ("publish", settings.publish)):
+            for index, role in enumerate(roles or ()):
+                if role not in config.roles:
+                    item = (*place, verb, index)
+                    hint = did_you_mean(role, config.roles)
+                    raise SettingsError(f"{path_written(item)} = {role!r}: roles has no such role{hint}", item)
+        if name == "connections" and settings.publish:
+            item = (*place, "publish")
+            raise SettingsError(f"{path_written(item)}: the server alone publishes there; leave it out", item)
+    fixed = CHANNELS.keys() | {name for name in config.channels if not name.endswith(FAMILY_SUFFIX)}
+    if len(fixed) > config.max_channels:
+        raise SettingsError(
+            f"max_channels = {config.max_channels} is less than the {len(fixed)} channels that there are always, "
+            f"{len(CHANNELS)} of them the system's own; raise it, or configure fewer",
+            ("max_channels",),
+            ("channels",),
+        )
+
+
+def _check_name(name: str, place: Path) -> None:
+    if name in RESERVED_CHANNELS:
+        raise SettingsError(f"{path_written(place)}: the name has a meaning of its own; choose another", place)
+    if not _CHANNEL_NAME(name.removesuffix(FAMILY_SUFFIX)) or len(name) > 64:
+        raise SettingsError(
+            f"{path_written(place)}: a channel's name is 1 to 64 characters of a–z 0–9 . _ -, and may end in .* "
+            "behind at least one",
+            place,
+        )
+
+
+def misgivings(config: Config) -> Iterator[str]:
+    """What can be used and is hardly meant: one line each."""
+    channels = Channels(config.channels)
+    known = [spec.name for spec in channels]
+    for role, permissions in config.roles.items():
+        for verb, patterns in (("subscribe", permissions.subscribe), ("publish", permissions.publish)):
+            for index, pattern in enumerate(patterns):
+                if "*" not in pattern and channels.find(pattern) is None:
+                    place = path_written(("roles", role, verb, index))
+                    yield f"{place} = {pattern!r}: there is no such channel{did_you_mean(pattern, known)}"

@@ -1,0 +1,90 @@
+"""The streams that there are now: one for each fixed channel, and those of families, made at first use; no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from router.channels import Channels
+from router.engine.memory import Stream
+
+
+class Streams:
+    """All streams, by channel. The router alone changes it.
+
+    The mutable state is the streams, and where those that were dropped had come to: a channel that is made again goes
+    on from there, because a position means one event, and one only, as long as its epoch lasts.
+    """
+
+    def __init__(self, channels: Channels, max_channels: int) -> None:
+        """Make the streams of the fixed channels.
+
+        Args:
+            channels: What channels there may be.
+            max_channels: How many there may be at a time, fixed ones included.
+        """
+        self._channels = channels
+        self._max_channels = max_channels
+        self._streams: dict[str, Stream] = {}
+        # Of dropped channels, the oldest first: as many as there may be channels, and the highest of all others.
+        self._seqs: dict[str, int] = {}
+        self._highest_forgotten = 0
+        self.open_fixed()
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def __iter__(self) -> Iterator[Stream]:
+        return iter(self._streams.values())
+
+    def __contains__(self, channel: str) -> bool:
+        return channel in self._streams
+
+    def __getitem__(self, channel: str) -> Stream:
+        return self._streams[channel]
+
+    def open_fixed(self) -> None:
+        """Make the streams of fixed channels that have none."""
+        for spec in self._channels:
+            if not spec.is_family and spec.name not in self._streams:
+                self._make(spec.name)
+
+    def open(self, channel: str) -> Stream | None:
+        """A channel's stream, made at first use; None: there is no such channel, or there are too many."""
+        stream = self._streams.get(channel)
+        if stream is None and self._channels.find(channel) is not None and len(self) < self._max_channels:
+            stream = self._make(channel)
+        return stream
+
+    def _make(self, channel: str) -> Stream:
+        seq = self._seqs.pop(channel, self._highest_forgotten)
+        stream = self._streams[channel] = Stream(channel, seq)
+        return stream
+
+    def drop_idle(self, since_ms: int, is_read: Callable[[str], bool]) -> list[str]:
+        """Drop streams that nobody reads: of families, those without an event since then, and of channels that went.
+
+        Args:
+            since_ms: Unix milliseconds.
+            is_read: Whether somebody has subscribed to a channel.
+
+        Returns:
+            The channels that are dropped.
+        """
+        dropped = [stream.name for stream in self if self._is_idle(stream, since_ms) and not is_read(stream.name)]
+        for name in dropped:
+            self._seqs[name] = self._streams.pop(name).seq
+            if len(self._seqs) > self._max_channels:
+                oldest = next(iter(self._seqs))
+                self._highest_forgotten = max(self._highest_forgotten, self._seqs.pop(oldest))
+        return dropped
+
+    def _is_idle(self, stream: Stream, since_ms: int) -> bool:
+        spec = self._channels.find(stream.name)
+        return (spec is None or (spec.is_family and stream.last_ms <= since_ms)) and not stream.pending_bytes
+
+    def restart(self) -> None:
+        """Number all channels anew, as with a new epoch."""
+        self._seqs.clear()
+        self._highest_forgotten = 0
+        for stream in self:
+            stream.restart()

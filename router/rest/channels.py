@@ -1,0 +1,129 @@
+"""`GET channels` and `GET channels/{channel}`: which there are, how far they are, and what the caller may do there."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import asdict
+from quart import Blueprint, Response
+
+from router.access import Grants
+from router.attachment import grants_of
+from router.errors import ErrorCode
+from router.events import ChannelSpec
+from router.permissions import ADMIN
+from router.rest.admission import Context, caller
+from router.rest.answers import answered
+from router.rest.operations import operation
+from router.rest.paging import LargePageQuery, Next, PageQuery, page
+from router.rest.problems import ProblemError
+from router.rest.reading import read_query
+from router.state import RouterState
+
+
+class Position(Struct):
+    """Where a channel stands: the position of its last event."""
+
+    epoch: str
+    seq: int
+
+
+class Details(Struct):
+    """A channel, or a pattern that stands for all channels under a name."""
+
+    description: str
+    pattern: bool
+    may_subscribe: bool
+    may_publish: bool
+    subscribers: int
+    position: Position | UnsetType = UNSET
+
+
+class ChannelList(Struct):
+    """The channels there are, and the patterns under whose names there may be more."""
+
+    channels: list[str]
+    patterns: list[str]
+    descriptions: dict[str, str]
+    details: dict[str, Details]
+    next: Next = UNSET
+
+
+class Channel(Struct):
+    """One channel, or a pattern. `subscriber_ids` are there for the role admin only."""
+
+    channel: str
+    description: str
+    pattern: bool
+    may_subscribe: bool
+    may_publish: bool
+    subscribers: int
+    position: Position | UnsetType = UNSET
+    subscriber_ids: list[str] | UnsetType = UNSET
+    next: Next = UNSET
+
+
+def add_channels(blueprint: Blueprint, context: Context) -> None:
+    """Add the resources."""
+    state = context.state
+
+    @blueprint.get("/channels")
+    @operation("Channels", ChannelList, query=LargePageQuery)
+    def channels() -> Response:
+        """All channels.
+
+        Those of a pattern such as `orders.*` are there once they have been used.
+        """
+        names = {spec.name for spec in state.channels} | {stream.name for stream in state.streams}
+        found, following = page(names, str, read_query(LargePageQuery))
+        grants = grants_of(state, caller())
+        details = {name: each for name in found if (each := _find(state, grants, name)) is not None}
+        return answered(
+            ChannelList(
+                channels=[name for name, each in details.items() if not each.pattern],
+                patterns=[name for name, each in details.items() if each.pattern],
+                descriptions={name: each.description for name, each in details.items()},
+                details=details,
+                next=following,
+            )
+        )
+
+    @blueprint.get("/channels/<channel>")
+    @operation("Channels", Channel, query=PageQuery, problems=[HTTPStatus.NOT_FOUND])
+    def channel(channel: str) -> Response:
+        """One channel.
+
+        For the role admin with the ids of its subscribers, in pages.
+        """
+        query = read_query(PageQuery)
+        details = _find(state, grants_of(state, caller()), channel)
+        if details is None:
+            text = f"Unknown channel: {channel[:64]}"
+            raise ProblemError(HTTPStatus.NOT_FOUND, text, code=ErrorCode.UNKNOWN_CHANNEL)
+        found: list[str] | UnsetType = UNSET
+        following: str | UnsetType = UNSET
+        if caller().role == ADMIN:
+            readers = (session.client_id for session in state.sessions if channel in session.subscriptions)
+            found, following = page(readers, str, query)
+        return answered(Channel(channel=channel, **asdict(details), subscriber_ids=found, next=following))
+
+
+def _find(state: RouterState, grants: Grants, name: str) -> Details | None:
+    """What there is to say of a channel or a pattern; None: there is none of that name."""
+    spec = state.channels.find(name)
+    if spec is not None:
+        return _describe(state, grants, name, spec)
+    pattern = next((each for each in state.channels if each.name == name), None)
+    return None if pattern is None else Details(pattern.description, True, False, False, 0)
+
+
+def _describe(state: RouterState, grants: Grants, name: str, spec: ChannelSpec) -> Details:
+    return Details(
+        description=spec.description,
+        pattern=False,
+        may_subscribe=grants.may_subscribe(name),
+        may_publish=grants.may_publish(name),
+        subscribers=len(state.subscriptions.readers(name)),
+        position=Position(state.epoch, state.streams[name].seq if name in state.streams else 0),
+    )

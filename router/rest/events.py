@@ -1,0 +1,210 @@
+"""`POST events`: many events, each judged by itself; those that pass are published in their order.
+
+This is the judge, and the call with a JSON array, whose body is in memory whole. A stream of lines comes in by
+`upload`.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated
+
+import msgspec
+import trio
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from quart import Blueprint, Response
+
+from router.attachment import grants_of
+from router.errors import ErrorCode
+from router.identity import Identity
+from router.intake import Intake
+from router.letters import Broadcast, Events, Receipt
+from router.protocol import Publish, Refusal
+from router.rest.admission import Context, ask, caller, require_still_good
+from router.rest.answers import Data, EventType, data_of
+from router.rest.operations import operation
+from router.rest.problems import CONTENT_TYPE, Problem, ProblemError
+from router.rest.reading import JSON, NDJSON, decode, decode_body, read_body
+
+#: What the router is given at a time, at most.
+BATCH_EVENTS = 1000
+BATCH_BYTES = 64 * 1024
+#: So many refusals are listed; the others are counted.
+MAX_LISTED = 100
+#: Items judged before others get their turn.
+_ITEMS_BETWEEN_YIELDS = 64
+
+
+class EventItem(Struct, frozen=True):
+    """An event, and its channel."""
+
+    channel: str
+    event_type: EventType
+    data: Data = UNSET
+
+
+class Rejected(Struct, frozen=True):
+    """An event that was not published."""
+
+    line: Annotated[int, Meta(description="Of lines its number, from 1; of an array the item's index, from 0")]
+    error: str
+
+
+class EventsDone(Struct):
+    """What became of the events."""
+
+    accepted: int
+    rejected: Annotated[list[Rejected], Meta(description=f"The first {MAX_LISTED}")]
+    rejected_count: int
+
+
+class EventsProblem(Problem, kw_only=True, frozen=True):
+    """No event was published, and why (RFC 9457). What became of each is there where the body could be read."""
+
+    accepted: int | UnsetType = UNSET
+    rejected: list[Rejected] | UnsetType = UNSET
+    rejected_count: int | UnsetType = UNSET
+
+
+_decode_item = msgspec.json.Decoder(EventItem)
+_decode_array = msgspec.json.Decoder(list[Raw])
+
+
+class Judge:
+    """Judges one caller's events and hands them on in batches; waiting for the router is the back-pressure.
+
+    The mutable state is what has become of the events so far, and the batch that is being made: runs of events of
+    one channel, and the number of each event.
+    """
+
+    def __init__(self, context: Context, identity: Identity) -> None:
+        state = context.state
+        self._context = context
+        self._identity = identity
+        self._intake = Intake(state.config, state.channels, state.clock, trio.current_time)
+        self._grants = grants_of(state, identity)
+        self._judged = 0
+        self._accepted = 0
+        self._rejected: list[Rejected] = []
+        self._rejected_count = 0
+        self._runs: list[Events] = []
+        self._numbers: list[list[int]] = []
+        self._events = 0
+        self._bytes = 0
+
+    async def take(self, number: int, payload: bytes) -> None:
+        """Judge one event.
+
+        Raises:
+            ProblemError: The router is not there, or the token is good no more.
+
+        Cancellation: what has not been handed on is lost.
+        """
+        self._judged += 1
+        if self._judged % _ITEMS_BETWEEN_YIELDS == 0:
+            await trio.lowlevel.checkpoint()
+        try:
+            message = await self._check(payload)
+        except Refusal as refusal:
+            self.reject(number, refusal.message)
+            return
+        if not self._runs or self._runs[-1].channel != message.channel:
+            self._runs.append(Events(message.channel, []))
+            self._numbers.append([])
+        self._runs[-1].events.append(message)
+        self._numbers[-1].append(number)
+        self._events += 1
+        self._bytes += len(payload)
+        if self._events >= BATCH_EVENTS or self._bytes >= BATCH_BYTES:
+            await self.flush()
+
+    async def _check(self, payload: bytes) -> Publish:
+        item = decode(payload, _decode_item)
+        message = Publish(channel=item.channel, event_type=item.event_type, data=data_of(item.data))
+        while True:
+            try:
+                self._intake.check_publish(message, self._grants, len(payload))
+            except Refusal as refusal:
+                if refusal.retry_after is None:
+                    raise
+                await self.flush()  # what is over the rate comes later, as under any other back-pressure
+                await trio.sleep(refusal.retry_after)
+            else:
+                return message
+
+    def reject(self, number: int, error: str) -> None:
+        """Count an event as not published."""
+        self._rejected_count += 1
+        if len(self._rejected) < MAX_LISTED:
+            self._rejected.append(Rejected(number, error))
+
+    async def flush(self) -> None:
+        """Hand on what has been judged.
+
+        Raises:
+            ProblemError: The router is not there, or the token is good no more.
+        """
+        if not self._runs:
+            return
+        runs, numbers = self._runs, self._numbers
+        self._runs, self._numbers, self._events, self._bytes = [], [], 0, 0
+        try:
+            require_still_good(self._context, self._identity)
+            answers: list[Receipt | Refusal] = await ask(self._context, lambda reply: Broadcast(reply, runs))
+        except ProblemError as error:
+            raise error.told(f"{self._accepted} events before line {numbers[0][0]} were accepted") from None
+        for lines, answer in zip(numbers, answers, strict=True):
+            if isinstance(answer, Refusal):
+                for line in lines:
+                    self.reject(line, answer.message)
+            else:
+                self._accepted += len(lines)
+
+    def verdict(self) -> tuple[HTTPStatus, str, bytes]:
+        """Status, content type and body of the answer."""
+        rejected = sorted(self._rejected, key=lambda each: each.line)
+        if self._accepted:
+            done = EventsDone(self._accepted, rejected, self._rejected_count)
+            return HTTPStatus.OK, JSON, msgspec.json.encode(done)
+        status = HTTPStatus.BAD_REQUEST
+        problem = EventsProblem(
+            title=status.phrase,
+            status=status,
+            detail="none of the events can be published" if rejected else "there is no event in the body",
+            code=ErrorCode.INVALID_MESSAGE,
+            accepted=0,
+            rejected=rejected,
+            rejected_count=self._rejected_count,
+        )
+        return status, CONTENT_TYPE, msgspec.json.encode(problem)
+
+
+def add_events(blueprint: Blueprint, context: Context) -> None:
+    """Add the resource."""
+
+    @blueprint.post("/events")
+    @operation(
+        "Publishing",
+        EventsDone,
+        body=list[EventItem],
+        example=[
+            {"channel": "signals", "event_type": "signal.input.text", "data": {"priority": 200}},
+            {"channel": "logs", "event_type": "log.info", "data": {"level": "info", "message": "hello"}},
+        ],
+        problems=[HTTPStatus.SERVICE_UNAVAILABLE],
+        problem_models={HTTPStatus.BAD_REQUEST: EventsProblem},
+    )
+    async def events() -> Response:
+        """Publish many events.
+
+        A JSON array, or one event a line (`application/x-ndjson`), as many as you like. Each needs publish permission
+        on its channel. They are judged one by one, and those that pass are published in their order.
+        """
+        payload = await read_body((JSON, NDJSON))
+        judge = Judge(context, caller())
+        items: list[Raw] = decode_body(payload, _decode_array)
+        for index, item in enumerate(items):
+            await judge.take(index, bytes(item))
+        await judge.flush()
+        status, content_type, body = judge.verdict()
+        return Response(body, status=status, content_type=content_type)

@@ -1,0 +1,117 @@
+"""Keys, permissions and channels, put in force anew while the server runs."""
+
+import json
+from pathlib import Path
+
+import jwt
+import pytest
+import websockets.trio.client
+
+from router.auth import KeyConfigError
+from router.config import ChannelSettings, Config, ConfigError
+from router.permissions import RolePermissions
+from router.server import Server
+from tests.certificates import certificate
+from tests.router.serving import close_of, connect, hear, serving
+
+OLD_KEY, NEW_KEY = "old" * 16, "new" * 16
+OLD = Config(port=0, jwt_keys=(OLD_KEY,))
+
+
+def token(key: str, **claims: object) -> str:
+    return jwt.encode({"sub": "ada", "role": "viewer"} | claims, key, algorithm="HS256")
+
+
+def target(key: str) -> str:
+    return f"/ws?token={token(key)}"
+
+
+async def test_keys_are_rotated_and_who_is_connected_stays() -> None:
+    server = Server(OLD)
+    async with serving(server) as port, connect(port, target(OLD_KEY)) as client:
+        await hear(client, type="connected")
+        await server.reload(Config(jwt_keys=(NEW_KEY, OLD_KEY)))
+        for key in (OLD_KEY, NEW_KEY):
+            async with connect(port, target(key)) as another:
+                await hear(another, type="connected", user_id="ada")
+        await server.reload(Config(jwt_keys=(NEW_KEY,)))
+        async with connect(port, target(OLD_KEY)) as late:
+            assert await close_of(late) == (1008, "the token's signature does not fit")
+        await client.send('{"type":"ping"}')
+        await hear(client, type="pong")
+
+
+async def test_permissions_and_channels_change_under_those_who_are_connected() -> None:
+    server = Server(OLD)
+    async with serving(server) as port, connect(port, target(OLD_KEY)) as client:
+        await client.send(json.dumps({"type": "subscribe", "channels": ["metrics", "orders.1"]}))
+        await hear(client, type="subscribed", channels=["metrics"], denied=["orders.1"])
+        roles = {"viewer": RolePermissions(subscribe=("orders.*",))}
+        channels = {"orders.*": ChannelSettings()}
+        await server.reload(Config(jwt_keys=(OLD_KEY,), roles=roles, channels=channels))
+        await hear(client, type="unsubscribed", channels=["metrics"], reason="permission_denied")
+        await client.send(json.dumps({"type": "subscribe", "channels": ["metrics", "orders.1"]}))
+        await hear(client, type="subscribed", channels=["orders.1"], denied=["metrics"])
+
+
+async def test_a_certificate_is_read_anew_for_those_who_come_and_the_others_stay(tmp_path: Path) -> None:
+    old, new = certificate(tmp_path, "old"), certificate(tmp_path, "new")
+    server = Server(Config(port=0, **old.settings))
+    async with serving(server) as port:
+        url = f"wss://127.0.0.1:{port}/ws"
+        async with websockets.trio.client.connect(url, ssl=old.trusted(), proxy=None) as client:
+            await hear(client, type="connected")
+            await server.reload(Config(**new.settings))
+            async with websockets.trio.client.connect(url, ssl=new.trusted(), proxy=None) as another:
+                await hear(another, type="connected")
+            new.key_file.write_text("broken")
+            with pytest.raises(ConfigError, match="tls_key_file"):
+                await server.reload(Config(**new.settings))
+            async with websockets.trio.client.connect(url, ssl=new.trusted(), proxy=None) as another:
+                await hear(another, type="connected")
+            await client.send('{"type":"ping"}')
+            await hear(client, type="pong")
+
+
+async def test_tls_where_there_was_none_takes_a_restart(tmp_path: Path) -> None:
+    server = Server(Config(port=0))
+    async with serving(server):
+        with pytest.raises(ConfigError, match="must restart"):
+            await server.reload(Config(**certificate(tmp_path).settings))
+
+
+BAD = {
+    "a weak key": Config(jwt_keys=("short",)),
+    "a key file that is not there": Config(jwt_public_key_file="/nowhere/key.pem"),
+    "no key any more": Config(),
+}
+
+
+@pytest.mark.parametrize("config", BAD.values(), ids=BAD)
+async def test_what_cannot_be_used_changes_nothing(config: Config, tmp_path: Path) -> None:
+    server = Server(OLD)
+    async with serving(server) as port:
+        with pytest.raises((ConfigError, KeyConfigError)):
+            await server.reload(config)
+        async with connect(port, target(OLD_KEY)) as client:
+            await hear(client, type="connected", user_id="ada")
+
+
+async def test_a_key_where_there_was_none_takes_a_restart() -> None:
+    server = Server(Config(port=0))
+    async with serving(server):
+        with pytest.raises(ConfigError, match="must restart"):
+            await server.reload(OLD)
+
+
+async def test_a_server_that_does_not_run_reads_nothing_anew() -> None:
+    with pytest.raises(ConfigError, match="does not run"):
+        await Server(OLD).reload(OLD)
+
+
+async def test_a_server_that_has_ended_reads_nothing_anew() -> None:
+    server = Server(OLD)
+    async with serving(server):
+        pass
+    with pytest.raises(ConfigError, match="the router did not take the configuration"):
+        await server.reload(OLD)

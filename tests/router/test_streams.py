@@ -1,0 +1,121 @@
+"""Streams that come and go: families' channels at first use, idle ones dropped, positions that mean one event only."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.channels import Channels
+from router.clock import Clock
+from router.config import ChannelSettings
+from router.engine.streams import Streams
+from router.events import CHANNELS
+from router.letters import Emit
+
+FAMILY = {"orders.*": ChannelSettings()}
+
+
+def nobody(_: str) -> bool:
+    return False
+
+
+def publish(streams: Streams, name: str, at_ms: int) -> int:
+    """Publish one event. Returns its seq."""
+    stream = streams.open(name)
+    assert stream is not None
+    stream.stamp(at_ms, Clock())
+    stream.append([Emit(name, "x", b"{}")])
+    assert stream.flush("e") is not None
+    return stream.seq
+
+
+def test_fixed_channels_have_their_streams_at_once() -> None:
+    streams = Streams(Channels({"jobs": ChannelSettings(), **FAMILY}), 100)
+    assert [stream.name for stream in streams] == [*CHANNELS, "jobs"]
+    assert "jobs" in streams
+    assert "orders.1" not in streams
+    assert len(streams) == 7
+
+
+def test_a_familys_channel_is_made_at_first_use() -> None:
+    streams = Streams(Channels(FAMILY), 100)
+    made = streams.open("orders.1")
+    assert made is not None
+    assert made is streams.open("orders.1") is streams["orders.1"]
+    assert streams.open("jobs") is None
+    assert len(streams) == 7
+
+
+def test_there_are_no_more_than_allowed() -> None:
+    streams = Streams(Channels(FAMILY), 8)
+    assert streams.open("orders.1")
+    assert streams.open("orders.2")
+    assert streams.open("orders.3") is None
+    assert streams.open("orders.1") is not None
+    assert streams.open("signals") is not None
+
+
+def test_idle_is_what_nobody_reads_and_had_no_event_for_so_long() -> None:
+    streams = Streams(Channels(FAMILY), 100)
+    for name, at_ms in (("orders.old", 100), ("orders.new", 101), ("orders.read", 50)):
+        publish(streams, name, at_ms)
+    assert streams.open("orders.never") is not None
+    dropped = streams.drop_idle(100, lambda name: name == "orders.read")
+    assert dropped == ["orders.old", "orders.never"]
+    assert "orders.old" not in streams
+    assert [stream.name for stream in streams] == [*CHANNELS, "orders.new", "orders.read"]
+
+
+def test_events_that_are_not_fanned_out_hold_a_channel() -> None:
+    streams = Streams(Channels(FAMILY), 100)
+    stream = streams.open("orders.1")
+    assert stream is not None
+    stream.append([Emit("orders.1", "x", b"{}")])
+    assert streams.drop_idle(10**15, nobody) == []
+
+
+def test_a_channel_that_is_not_configured_any_more_goes_when_nobody_reads_it() -> None:
+    channels = Channels({"jobs": ChannelSettings()})
+    streams = Streams(channels, 100)
+    publish(streams, "jobs", 1000)
+    channels.configure({})
+    assert streams.drop_idle(0, lambda _: True) == []
+    assert streams.drop_idle(0, nobody) == ["jobs"]
+    channels.configure({"jobs": ChannelSettings()})
+    streams.open_fixed()
+    assert publish(streams, "jobs", 2000) == 2
+
+
+def test_a_channel_that_is_made_again_goes_on_where_it_was() -> None:
+    streams = Streams(Channels(FAMILY), 100)
+    for _ in range(41):
+        publish(streams, "orders.1", 1)
+    assert streams.drop_idle(1, nobody) == ["orders.1"]
+    assert publish(streams, "orders.1", 2) == 42
+    assert publish(streams, "orders.2", 2) == 1
+
+
+def test_a_new_epoch_numbers_all_anew() -> None:
+    streams = Streams(Channels(FAMILY), 7)
+    for name in ("orders.1", "orders.2"):
+        publish(streams, name, 1)
+        streams.drop_idle(1, nobody)
+    publish(streams, "signals", 1)
+    streams.restart()
+    assert streams["signals"].seq == 0
+    assert publish(streams, "orders.1", 1) == 1
+    streams.drop_idle(1, nobody)
+    assert publish(streams, "orders.2", 1) == 1
+
+
+@given(plays=st.lists(st.tuples(st.integers(0, 30), st.integers(1, 3)), max_size=60))
+def test_a_position_means_one_event_only(plays: list[tuple[int, int]]) -> None:
+    """However many channels come and go: more than are remembered."""
+    streams = Streams(Channels(FAMILY), 8)
+    last: dict[str, int] = {}
+    for number, events in plays:
+        name = f"orders.{number}"
+        for _ in range(events):
+            seq = publish(streams, name, 1)
+            assert seq > last.get(name, 0)
+            last[name] = seq
+        assert streams.drop_idle(1, nobody) == [name]
+        assert len(streams._seqs) <= 8
