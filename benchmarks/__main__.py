@@ -1,4 +1,4 @@
-"""The command: `python -m benchmarks [fanout|gentle|idle|connect|all] [--quick]`."""
+"""The command: `python -m benchmarks [fanout|gentle|idle|connect|host|all] [--quick]`."""
 
 import argparse
 import shlex
@@ -12,6 +12,7 @@ from . import machine, programs
 from .cases.connect import connect
 from .cases.fanout import fanout
 from .cases.gentle import gentle
+from .cases.host import host
 from .cases.idle import idle_memory
 from .errors import BenchmarkError
 from .plan import Plan
@@ -23,6 +24,7 @@ _CASES: dict[str, Callable[[Plan], Report[Any]]] = {
     "gentle": gentle,
     "idle": idle_memory,
     "connect": connect,
+    "host": host,
 }
 
 

@@ -13,15 +13,17 @@
 void run_saturate(uint16_t port, unsigned subscribers, uint64_t events, size_t payload, unsigned limit_s);
 void run_paced(uint16_t port, unsigned subscribers, unsigned rate, unsigned seconds, size_t payload);
 void run_idle(uint16_t port, unsigned count, unsigned seconds);
+void run_listen(uint16_t port, unsigned subscribers, uint64_t events, unsigned limit_s);
 
 static void usage(void) {
     fputs("usage: load saturate PORT SUBSCRIBERS EVENTS [PAYLOAD [LIMIT_SECONDS]]\n"
           "       load paced    PORT SUBSCRIBERS RATE SECONDS [PAYLOAD]\n"
           "       load idle     PORT CONNECTIONS SECONDS\n"
+          "       load listen   PORT SUBSCRIBERS EVENTS SECONDS\n"
           "\n"
           "The server is ws://127.0.0.1:PORT/ws. PAYLOAD is the length in bytes of an event's `data` (112).\n"
-          "After `ready`, `saturate` and `paced` wait for a line before they start, and for another one\n"
-          "before they close; `idle` holds its connections until a line comes or SECONDS are over. The end\n"
+          "After `ready`, all but `idle` wait for a line before they start, and for another one\n"
+          "before they close; `listen` leaves it to somebody else to publish; `idle` holds its connections until a line comes or SECONDS are over. The end\n"
           "of the input counts as every line, so `load … </dev/null` just runs.\n",
           stderr);
     exit(2);
@@ -57,6 +59,10 @@ int main(int count, char **words) {
         unsigned seconds = (unsigned)number(words[4], 0, 3600);
         begin_clients(seconds + MARGIN_S);
         run_idle(port, connections, seconds);
+    } else if (strcmp(words[1], "listen") == 0 && count == 6) {
+        unsigned seconds = (unsigned)number(words[5], 1, 3600);
+        begin_clients(seconds + MARGIN_S);
+        run_listen(port, connections, number(words[4], 1, 10000000000), seconds);
     } else {
         usage();
     }

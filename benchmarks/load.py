@@ -1,6 +1,8 @@
 """One run of the load generator against a running server, with what the server spent on it."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -62,6 +64,12 @@ class Paced(Stream, frozen=True):
     latency_p50_us: float
     latency_p99_us: float
     latency_max_us: float
+
+
+class Listened(Stream, frozen=True):
+    """The result of the mode `listen`; `seconds` begin with the first event that came."""
+
+    mode: Literal["listen"]
 
 
 class Idle(msgspec.Struct, frozen=True):
@@ -127,6 +135,20 @@ def _stream(
         spent = server.cpu_seconds() - before
         load.say_line()
     return result, spent
+
+
+@contextmanager
+def listening(port: int, core: int, *, subscribers: int, events: int, limit_s: int) -> Iterator[Child]:
+    """Subscribers that are up and wait for a line; then they count the events that somebody else publishes."""
+    words = ["listen", str(port), str(subscribers), str(events), str(limit_s)]
+    with running(Child([str(LOAD), *words], core)) as load:
+        load.wait_line(_ready, _READY_TIMEOUT_S)
+        yield load
+
+
+def ask(program: Child, kind: type[Result], seconds: float) -> Result:
+    """The result that a program says within so many seconds, and a margin."""
+    return program.wait_line(lambda line: _decode(line, kind), seconds + _MARGIN_S)
 
 
 def _ready(line: str) -> bool | None:

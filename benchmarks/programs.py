@@ -14,7 +14,7 @@ _COMPILE_TIMEOUT_S = 120
 
 _PARTS = {
     "baseline": ["baseline.c"],
-    "load": ["load.c", "load_client.c", "load_saturate.c", "load_paced.c", "load_idle.c"],
+    "load": ["load.c", "load_client.c", "load_saturate.c", "load_paced.c", "load_idle.c", "load_listen.c"],
 }
 
 BASELINE = _BINARIES / "baseline"

@@ -13,8 +13,8 @@ A module imports only from rooms above it in this list (`tests/test_rooms.py` en
     identity, access, revocations, jwks, auth,
     outbox, engine, subscriptions, lanes,
     sessions, letters, intake, state, attachment, administration, hub,
-    connection, liveness, logs, feeds,
-    rest, heads, tls, requests, exchange, http, listening, visitors, front_door, reloading, server,
+    connection, liveness, logs, feeds, payloads, broadcaster, integrations,
+    rest, heads, tls, requests, exchange, http, listening, visitors, front_door, reloading, server, trio_thread, embed,
     cli, __main__
 """
 

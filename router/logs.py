@@ -61,6 +61,27 @@ def configure(level: str, stream: TextIO, *more: logging.Handler) -> None:
     )
 
 
+def keep_to_the_host() -> None:
+    """Give records to the standard library, as lines, unless the program has configured structlog.
+
+    What structlog does of itself, print to the standard output, is not for a part of another program to do.
+    """
+    if not structlog.is_configured():
+        structlog.configure(
+            processors=[
+                structlog.stdlib.filter_by_level,
+                structlog.stdlib.PositionalArgumentsFormatter(),
+                _as_standard_record,
+            ],
+            logger_factory=structlog.stdlib.LoggerFactory(),
+            wrapper_class=structlog.stdlib.BoundLogger,
+        )
+
+
+def _as_standard_record(logger: Any, method: str, event: MutableMapping[str, Any]) -> tuple[tuple[str], dict[str, Any]]:
+    return (redact(_as_line(logger, method, event)),), {"exc_info": event.get("exc_info")}
+
+
 #: What every record is given, ours and others'.
 _FACTS: list[structlog.typing.Processor] = [
     structlog.stdlib.add_logger_name,

@@ -21,8 +21,9 @@ from router.auth import Authenticator
 from router.config import Config, ConfigError
 from router.connection import Connection, Services
 from router.errors import CloseCode
+from router.feeds.host import HostFeed, HostQueue
 from router.feeds.logs import LogFeed, LogHandler
-from router.feeds.metrics import MetricsFeed
+from router.feeds.metrics import HostNumbers, MetricsFeed
 from router.feeds.status import StatusFeed
 from router.front_door import FrontDoor
 from router.http import HttpServer
@@ -45,15 +46,25 @@ _MORE_FOR_CLOSING_S = 1.0
 class Server:
     """The whole server. It runs once; the mutable state is whether it was told to stop."""
 
-    def __init__(self, config: Config, log_handler: LogHandler | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        log_handler: LogHandler | None = None,
+        host: HostQueue | None = None,
+        host_numbers: HostNumbers | None = None,
+    ) -> None:
         """Make a server.
 
         Args:
             config: The configuration.
             log_handler: Collects log records for the `logs` channel; None: that channel has none.
+            host: Where the program that it is embedded in puts its events; None: it is in none.
+            host_numbers: What that program adds to the metrics.
         """
         self._config = config
         self._log_handler = log_handler
+        self._host = host
+        self._host_numbers = host_numbers
         self._stop = trio.Event()
         self._services: Services | None = None
         self._tls: Tls | None = None
@@ -122,12 +133,15 @@ class Server:
         """The services in the order of their starts; the router is stopped last."""
         specs = [
             ChildSpec("router", lambda: Hub(state), mailbox_size=self._config.router_mailbox),
-            ChildSpec("metrics", lambda: MetricsFeed(state, router)),
+            ChildSpec("metrics", lambda: MetricsFeed(state, router, self._host_numbers)),
             ChildSpec("liveness", lambda: Liveness(shared)),
         ]
         handler = self._log_handler
         if handler is not None:
             specs.append(ChildSpec("logs", lambda: LogFeed(handler, router)))
+        host = self._host
+        if host is not None:
+            specs.append(ChildSpec("host", lambda: HostFeed(host, state.channels, router)))
         services = Supervisor("services", specs)
         router: ActorRef[Message] = services.ref("router")
         shared = Services(state, router, authenticator, connections=set())
@@ -142,6 +156,7 @@ class Server:
         door.shut()
         await http.terminate()
         with trio.move_on_after(self._config.drain_s):
+            await self._hear_out()
             if await self._say_goodbye(shared.router, status):
                 _close(connection for connection in shared.connections if connection.session is None)
                 await connections.wait_empty()
@@ -153,6 +168,12 @@ class Server:
         with trio.move_on_after(self._config.close_s + _MORE_FOR_CLOSING_S):
             await connections.wait_empty()
             await door.wait_empty()
+
+    async def _hear_out(self) -> None:
+        """Let the router have what its host has broadcast so far, and take no more of it."""
+        if self._host is not None:
+            self._host.close("the router is going down")
+            await self._host.wait_empty()
 
     async def _say_goodbye(self, router: ActorRef[Message], status: StatusFeed) -> bool:
         """Have the router tell everybody; False where it cannot."""

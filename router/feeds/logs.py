@@ -2,6 +2,7 @@
 
 Records come from any thread. They wait in a bounded deque, the oldest going first where it is full, and one
 wake-up serves for many. What those log that publish a record is not fed: logging about logging would never end.
+Tokens are redacted, whatever formatter the handler was given.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import trio
 
 from actors import ActorRef, Mailbox
 from router.letters import Emit, Message
+from router.logs import redact
 from router.protocol import encode
 
-#: Loggers on the way that a record takes to its readers.
-_ON_THE_WAY = ("actors", "router.hub", "router.feeds.logs")
+#: Loggers on the way that a record takes to its readers, with those below them.
+_ON_THE_WAY = ("actors", "router.hub", "router.feeds")
 #: Records may have any number for a level; the channel has five, each from its number on.
 _LEVELS = ((50, "critical"), (40, "error"), (30, "warning"), (20, "info"))
 #: A longer message is cut, so that no record is larger than an event may be.
@@ -34,10 +36,10 @@ class LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record, unless it is about publishing. Never waits, and never raises into whoever logs."""
-        if record.name.startswith(_ON_THE_WAY):
+        if any(record.name == name or record.name.startswith(f"{name}.") for name in _ON_THE_WAY):
             return
         try:
-            message = self.format(record)
+            message = redact(self.format(record))
             correlation_id = getattr(record, "correlation_id", None)
             self._waiting.append(
                 {

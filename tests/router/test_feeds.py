@@ -1,6 +1,7 @@
 """The feeds: what the server itself has to say."""
 
 import logging
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +17,7 @@ from router import __version__
 from router.config import Config
 from router.events import CHANNELS
 from router.feeds.logs import MAX_MESSAGE_CHARACTERS, LogFeed, LogHandler
-from router.feeds.metrics import MetricsFeed
+from router.feeds.metrics import HostNumbers, MetricsFeed
 from router.feeds.status import StatusFeed
 from tests.router.harness import Json, World, running
 
@@ -97,6 +98,64 @@ async def test_a_measurement_that_the_router_had_no_room_for_is_not_followed_by_
         assert world.state.streams["metrics"].seq == 2
         await trio.sleep(0.2)
         assert world.state.streams["metrics"].seq == 3
+
+
+async def test_what_the_host_gives_is_in_each_measurement_until_it_is_removed(autojump_clock: MockClock) -> None:
+    numbers = HostNumbers()
+
+    def feeds(world: World) -> list[ChildSpec]:
+        return [ChildSpec("metrics", lambda: MetricsFeed(world.state, world.router, numbers))]
+
+    async with running(feeds=feeds) as world:
+        client = await world.subscriber("metrics")
+        numbers.give({"total_tokens": 50_000, "queue_depth": 1.5})
+        for _ in range(2):
+            data = (await client.expect(None))["data"]
+            assert (data["total_tokens"], data["queue_depth"]) == (50_000, 1.5)
+            assert data["total_subscriptions"] == 1
+        numbers.give({"total_tokens": None, "never_given": None})
+        data = (await client.expect(None))["data"]
+        assert (data["total_tokens"], data["queue_depth"]) == (None, 1.5)
+        numbers.give({"queue_depth": None})
+        assert "queue_depth" not in (await client.expect(None))["data"]
+
+
+class Celsius(float):
+    """A number of another library's kind."""
+
+
+@pytest.mark.parametrize(("given", "found"), [(1, 1), (-1.5, -1.5), (Celsius(2.5), 2.5), (2**70, 2**70)])
+def test_any_finite_number_may_be_given(given: float, found: float) -> None:
+    numbers = HostNumbers()
+    numbers.give({"x": given, "total_tokens": 0})
+    assert numbers.given == {"x": found, "total_tokens": 0}
+    assert type(numbers.given["x"]) in (int, float)
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "message"),
+    [
+        ({"cpu_percent": 1}, ValueError, "cpu_percent is measured by the router itself; choose another name"),
+        ({"cpu_percent": None}, ValueError, "cpu_percent is measured by the router itself"),
+        ({"buffered_events": 1}, ValueError, "buffered_events is measured by the router itself"),
+        ({"x": True}, TypeError, r"x must be a number \(got True\); None removes it"),
+        ({"x": "1"}, TypeError, r"x must be a number \(got '1'\)"),
+        ({"x": float("nan")}, ValueError, "x must be finite, and no larger"),
+        ({"x": float("-inf")}, ValueError, "x must be finite"),
+        ({"x": 10**5000}, ValueError, "x must be finite"),
+        ({"total_tokens": -1}, ValueError, r"total_tokens: expected `int` >= 0 \(got -1\)"),
+        ({"total_tokens": 1.5}, ValueError, r"total_tokens: expected `int \| null`, got `float` \(got 1.5\)"),
+        ({"": 1}, ValueError, "'': a name has 1 to 64 characters"),
+        ({"x" * 65: 1}, ValueError, "a name has 1 to 64 characters"),
+        ({f"x{n}": n for n in range(101)}, ValueError, "102 metrics of the host program: 100 are borne"),
+    ],
+)
+def test_numbers_that_cannot_be_used_change_nothing(given: dict[str, Any], kind: type[Exception], message: str) -> None:
+    numbers = HostNumbers()
+    numbers.give({"kept": 1})
+    with pytest.raises(kind, match=message):
+        numbers.give({"first": 1, **given} if len(given) == 1 else given)
+    assert numbers.given == {"kept": 1}
 
 
 async def test_feeds_end_with_their_mailbox_at_once(autojump_clock: MockClock) -> None:
@@ -229,11 +288,33 @@ async def test_logging_about_logging_comes_to_an_end(handler: LogHandler, autoju
         assert world.state.streams["logs"].seq == before
 
 
-@pytest.mark.parametrize("name", ["actors", "actors.child", "router.hub", "router.feeds.logs"])
+@pytest.mark.parametrize("name", ["actors", "actors.child", "router.hub", "router.feeds.logs", "router.feeds.host"])
 def test_what_publishes_records_is_not_fed(name: str) -> None:
     handler = LogHandler()
     handler.handle(record(name))
     assert logged(handler) == []
+
+
+@pytest.mark.parametrize("name", ["actorsandmovies", "router.hubris", "router", "router.server", "app.actors"])
+def test_what_merely_sounds_alike_is_fed(name: str) -> None:
+    handler = LogHandler()
+    handler.handle(record(name))
+    assert [data["service"] for data in logged(handler)] == [name]
+
+
+def test_tokens_are_redacted_without_a_formatter_s_help() -> None:
+    handler = LogHandler()
+    handler.handle(record("app", logging.INFO, "GET /ws?token=%s", "secret"))
+    try:
+        raise ValueError("Bearer abcdefgh12345")
+    except ValueError:
+        odd = record()
+        odd.exc_info = sys.exc_info()
+        handler.handle(odd)
+    first, second = [data["message"] for data in logged(handler)]
+    assert first == "GET /ws?token=[redacted]"
+    assert "Traceback" in second
+    assert "abcdefgh" not in second
 
 
 @pytest.mark.parametrize(
