@@ -1,0 +1,52 @@
+"""How an event looks on standard output: as it came, on one line for people, or spread out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import click
+import msgspec
+
+from router.cli.terminal import printable
+from router.talk.said import Event
+
+Renderer = Callable[[Event, bytes], bytes]
+
+#: Between JSON's tokens only: within a string they are escaped.
+_BREAKS = re.compile(rb"[\r\n\t]+")
+_KEY = re.compile(r'^(\s*)("(?:[^"\\]|\\.)*")(?=:)', re.MULTILINE)
+
+
+def as_json(_: Event, payload: bytes) -> bytes:
+    """The event as it came, on one line."""
+    return _BREAKS.sub(b" ", payload) + b"\n"
+
+
+def as_compact(event: Event, _: bytes) -> bytes:
+    """Time, channel, seq, type, data: four words without spaces, then JSON."""
+    seq = "-" if event.seq is None else event.seq
+    data = _BREAKS.sub(b" ", bytes(event.data)).decode()
+    return f"{event.timestamp} {event.channel} {seq} {event.event_type} {data}\n".encode()
+
+
+def as_pretty(event: Event, colour: bool) -> bytes:
+    """A head line, and the data spread out; fit for a terminal, whatever the event holds."""
+    time = event.timestamp.partition("T")[2] or event.timestamp
+    words = [time, event.channel, event.event_type]
+    if event.seq is not None:
+        words.append(f"#{event.seq}")
+    words = [printable(word) for word in words]
+    data = printable(msgspec.json.format(bytes(event.data), indent=2).decode())
+    if colour:
+        styles = ({"dim": True}, {"fg": "cyan", "bold": True}, {"bold": True}, {"dim": True})
+        words = [click.style(word, **style) for word, style in zip(words, styles, strict=False)]  # type: ignore[arg-type]
+        data = _KEY.sub(lambda found: found[1] + click.style(found[2], fg="blue"), data)
+    return f"{' '.join(words)}\n{data}\n".encode()
+
+
+def renderer(name: str, *, colour: bool) -> Renderer:
+    """The way to show events that has this name: `json`, `compact` or `pretty`."""
+    if name == "pretty":
+        return lambda event, _: as_pretty(event, colour)
+    return as_json if name == "json" else as_compact

@@ -1,0 +1,361 @@
+"""`sub` at work, against a server that says what a test wants: what goes to which output, and what is a gap."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import trio
+
+from router.cli.foreground import Output, ReaderGone
+from router.cli.rendering import as_json
+from router.cli.subscriber import TOKEN_HINT, Subscriber
+from router.cli.terminal import Notes
+from router.talk import Target
+from router.talk import returning as returning_module
+from tests.cli.peer import Script, Wire, peer
+
+
+@pytest.fixture(autouse=True)
+def coming_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(returning_module, "_FIRST_DELAY_S", 0.001)
+
+
+class Pipe:
+    """Takes what is printed."""
+
+    def __init__(self) -> None:
+        self.reading, self.writing = os.pipe()
+
+    def lines(self) -> list[str]:
+        os.close(self.writing)
+        with os.fdopen(self.reading, "rb") as file:
+            return file.read().decode().splitlines()
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    pipe = Pipe()
+    yield pipe
+    for descriptor in (pipe.reading, pipe.writing):
+        try:
+            os.close(descriptor)
+        except OSError:
+            pass
+
+
+class Stage:
+    """Runs `sub` against scripts."""
+
+    def __init__(self, pipe: Pipe, capsys: pytest.CaptureFixture[str]) -> None:
+        self._pipe = pipe
+        self._capsys = capsys
+        self.printed: list[str] = []
+        self.told: list[str] = []
+        self.paths: list[str] = []
+
+    async def play(
+        self, *scripts: Script, channels: tuple[str, ...] = ("a",), quiet: bool = False, **options: Any
+    ) -> int:
+        async with peer(*scripts) as served:
+            output, notes = Output(self._pipe.writing), Notes(quiet=quiet)
+            code = await Subscriber(channels, Target(served.url), output, as_json, notes, **options).run()
+        self.printed = self._pipe.lines()
+        err = self._capsys.readouterr().err.replace(served.url, "URL")
+        assert all(line.startswith("neurograph-router: ") for line in err.splitlines())
+        self.told = [line.removeprefix("neurograph-router: ") for line in err.splitlines()]
+        self.paths = [request.path for request in served.requests]
+        return code
+
+
+@pytest.fixture
+def stage(pipe: Pipe, capsys: pytest.CaptureFixture[str]) -> Stage:
+    return Stage(pipe, capsys)
+
+
+def at(epoch: str, seq: int) -> dict[str, Any]:
+    return {"epoch": epoch, "seq": seq}
+
+
+async def subscribe(wire: Wire, *, seq: int = 0, epoch: str = "e1", channels: tuple[str, ...] = ("a",)) -> None:
+    asked = await wire.reply("subscribed", channels=channels, positions={name: at(epoch, seq) for name in channels})
+    assert asked["channels"] == list(channels)
+
+
+async def event(wire: Wire, seq: int | None, channel: str = "a") -> None:
+    more = {} if seq is None else {"seq": seq}
+    await wire.say(channel=channel, timestamp="t", event_type="x", data={"n": 1}, **more)
+
+
+def line(seq: int | None, channel: str = "a") -> str:
+    end = "" if seq is None else f', "seq": {seq}'
+    return f'{{"channel": "{channel}", "timestamp": "t", "event_type": "x", "data": {{"n": 1}}{end}}}'
+
+
+WELCOME = "connected to URL as nobody (admin)"
+
+
+async def test_events_are_printed_and_all_else_is_told(stage: Stage) -> None:
+    async def script(wire: Wire) -> None:
+        await wire.greet(user_id="alice", role="viewer")
+        await subscribe(wire, channels=("a", "b"))
+        await event(wire, 1)
+        await event(wire, None, "personal")
+        await wire.say(type="invented_later")
+        await wire.say(type="gap", of="a", epoch="e1", **{"from": 2, "to": 16}, count=15, reason="slow_consumer")
+        await wire.say(type="gap", of="a", epoch="e1", **{"from": 17, "to": 17}, count=1, reason="slow_consumer")
+        await wire.say(type="gap", of="personal", **{"from": None, "to": None}, count=1200, reason="buffer_overflow")
+        await wire.say(type="gap", of="b", epoch="e0", **{"from": 5, "to": None}, count=None, reason="epoch_changed")
+        await wire.say(type="error", code="internal", message="the router was restarted")
+        await wire.say(type="token_expiring", expires_at="2030")
+        await wire.say(type="goodbye")
+        await event(wire, 18)
+        assert await wire.close_of() == 1000
+
+    assert await stage.play(script, channels=("a", "b", "a"), count=3) == 0
+    assert stage.printed == [line(1), line(None, "personal"), line(18)]
+    assert stage.told == [
+        "connected to URL as alice (viewer)",
+        "GAP on a: 15 events lost, seq 2-16 (slow_consumer)",
+        "GAP on a: 1 event lost, seq 17 (slow_consumer)",
+        "GAP on personal: 1,200 events lost (buffer_overflow)",
+        "GAP on b: events lost (epoch_changed)",
+        "the router was restarted (internal)",
+        f"the token expires at 2030; {TOKEN_HINT}",
+        "the server says goodbye: no reason given",
+    ]
+
+
+async def test_quiet_keeps_to_warnings(stage: Stage) -> None:
+    async def script(wire: Wire) -> None:
+        await wire.greet()
+        await subscribe(wire)
+        await wire.say(type="gap", of="a", epoch="e1", **{"from": 1, "to": 2}, count=2, reason="slow_consumer")
+        await event(wire, 3)
+        await wire.close_of()
+
+    assert await stage.play(script, quiet=True, count=1) == 0
+    assert stage.told == ["GAP on a: 2 events lost, seq 1-2 (slow_consumer)"]
+
+
+# Denied
+
+
+async def test_some_channels_are_denied(stage: Stage) -> None:
+    async def script(wire: Wire) -> None:
+        await wire.greet()
+        reasons = {"logs": "permission_denied", "nope": "unknown_channel", "odd": "new_reason"}
+        await wire.reply(
+            "subscribed",
+            channels=["a"],
+            positions={"a": at("e1", 0)},
+            denied=["logs", "nope", "odd", "mute"],
+            reasons=reasons,
+        )
+        await event(wire, 1)
+        await wire.close_of()
+
+    assert await stage.play(script, channels=("logs", "a", "nope", "odd", "mute"), count=1) == 0
+    assert stage.told == [
+        WELCOME,
+        "not subscribed to logs: permission denied",
+        "not subscribed to nope: there is no such channel",
+        "not subscribed to odd: new_reason",
+        "not subscribed to mute: refused",
+    ]
+
+
+async def test_all_channels_are_denied(stage: Stage) -> None:
+    async def script(wire: Wire) -> None:
+        await wire.greet()
+        await wire.reply("subscribed", channels=[], denied=["a"], reasons={"a": "permission_denied"})
+        assert await wire.close_of() == 1000
+
+    assert await stage.play(script) == 1
+    assert stage.told == [
+        WELCOME,
+        "not subscribed to a: permission denied",
+        "subscribed to nothing, so no event can come",
+    ]
+
+
+async def test_an_error_in_place_of_the_subscription(stage: Stage) -> None:
+    async def script(wire: Wire) -> None:
+        await wire.greet()
+        await wire.reply("error", code="too_many_subscriptions", message="1000 at most")
+        await wire.close_of()
+
+    assert await stage.play(script) == 1
+    assert stage.told == [WELCOME, "cannot subscribe: 1000 at most (too_many_subscriptions)"]
+
+
+async def test_rights_that_end_later(stage: Stage) -> None:
+    async def script(wire: Wire) -> None:
+        await wire.greet()
+        await subscribe(wire, channels=("a", "b"))
+        await wire.say(type="unsubscribed", channels=["a"], reason="permission_denied")
+        await event(wire, 1, "b")
+        await wire.say(type="unsubscribed", channels=["c"])  # nothing that we would have to know
+        await wire.say(type="unsubscribed", channels=["b"], reason="permission_denied")
+        await wire.close_of()
+
+    assert await stage.play(script, channels=("a", "b")) == 1
+    assert stage.printed == [line(1, "b")]
+    assert stage.told == [
+        WELCOME,
+        "no more events of a: permission_denied",
+        "no more events of b: permission_denied",
+        "subscribed to nothing, so no event can come",
+    ]
+
+
+# Coming back
+
+
+async def leave(wire: Wire) -> None:
+    await wire.close(1012, "restart")
+
+
+async def test_a_resumed_session_needs_no_subscription(stage: Stage) -> None:
+    async def first(wire: Wire) -> None:
+        await wire.greet()
+        await subscribe(wire, seq=4)
+        await event(wire, 5)
+        await leave(wire)
+
+    async def second(wire: Wire) -> None:
+        await wire.greet(reconnected=True, channels=["a"], positions={"a": at("e1", 5)})
+        await event(wire, 6)
+        assert await wire.close_of() == 1000
+
+    assert await stage.play(first, second, count=2) == 0
+    assert stage.printed == [line(5), line(6)]
+    assert stage.paths == ["/ws", "/ws?reconnection_token=first"]
+    welcome, lost, again = stage.told
+    assert lost.startswith("connection lost: restart (1012); coming back in ")
+    assert (welcome, again) == (WELCOME, "connected again as nobody (admin)")
+
+
+async def test_what_was_in_flight_is_a_gap(stage: Stage) -> None:
+    async def first(wire: Wire) -> None:
+        await wire.greet()
+        await subscribe(wire, channels=("a", "b"))
+        await event(wire, 1)
+        await wire.say(type="gap", of="b", epoch="e1", **{"from": 1, "to": 4}, count=4, reason="slow_consumer")
+        await wire.say(type="position", positions={"a": at("e1", 2)})
+        await leave(wire)
+
+    async def second(wire: Wire) -> None:
+        await wire.greet(reconnected=True, channels=["a", "b"], positions={"a": at("e1", 3), "b": at("e1", 6)})
+        await event(wire, 4)
+        await wire.close_of()
+
+    assert await stage.play(first, second, channels=("a", "b"), count=2) == 0
+    assert [text for text in stage.told if "GAP" in text] == [
+        "GAP on b: 4 events lost, seq 1-4 (slow_consumer)",
+        "GAP on a: 1 event lost while away, seq 3",
+        "GAP on b: 2 events lost while away, seq 5-6",
+    ]
+
+
+async def test_a_session_that_is_gone_is_a_gap(stage: Stage) -> None:
+    async def first(wire: Wire) -> None:
+        await wire.greet()
+        await subscribe(wire, seq=4, channels=("a", "b"))
+        await event(wire, 5)
+        await leave(wire)
+
+    async def second(wire: Wire) -> None:
+        await wire.greet()
+        await wire.reply("subscribed", channels=["a", "b"], positions={"a": at("e1", 5), "b": at("e2", 1)})
+        await event(wire, 6)
+        await wire.close_of()
+
+    assert await stage.play(first, second, channels=("a", "b"), count=2) == 0
+    assert stage.told[2:] == [WELCOME, "GAP on b: its numbering began anew; what came after seq 4 is lost"]
+
+
+async def test_it_subscribes_again_to_what_the_session_never_had(stage: Stage) -> None:
+    async def first(wire: Wire) -> None:
+        await wire.greet()
+        await leave(wire)
+
+    async def second(wire: Wire) -> None:
+        await wire.greet(reconnected=True, channels=["a"], positions={"a": at("e1", 0)}, denied=["b"])
+        await subscribe(wire, channels=("c",))
+        await event(wire, 1)
+        await wire.close_of()
+
+    assert await stage.play(first, second, channels=("a", "b", "c"), count=1) == 0
+
+
+async def test_a_resumed_session_may_have_lost_all_rights(stage: Stage) -> None:
+    async def first(wire: Wire) -> None:
+        await wire.greet()
+        await subscribe(wire)
+        await leave(wire)
+
+    async def second(wire: Wire) -> None:
+        await wire.greet(reconnected=True, channels=[], denied=["a"], reasons={"a": "permission_denied"})
+        await wire.close_of()
+
+    assert await stage.play(first, second) == 1
+    assert stage.told[-2:] == ["not subscribed to a: permission denied", "subscribed to nothing, so no event can come"]
+
+
+async def test_without_coming_back_a_loss_is_a_failure(stage: Stage) -> None:
+    async def script(wire: Wire) -> None:
+        await wire.greet()
+        await subscribe(wire)
+        await leave(wire)
+
+    assert await stage.play(script, reconnect=False) == 1
+    assert stage.told[-1] == "connection lost: restart (1012)"
+
+
+async def test_a_refused_token_says_where_to_get_another(stage: Stage) -> None:
+    async def script(wire: Wire) -> None:
+        await wire.close(1008, "the token has expired")
+
+    assert await stage.play(script) == 1
+    (told,) = stage.told
+    assert told.startswith("refused: the token has expired (1008); give a good one by NEUROGRAPH_TOKEN")
+
+
+# Whoever reads
+
+
+async def test_it_ends_when_the_reader_has_gone_though_no_event_comes(pipe: Pipe) -> None:
+    ready = trio.Event()
+
+    async def script(wire: Wire) -> None:
+        await wire.greet()
+        await subscribe(wire)
+        ready.set()
+        assert await wire.close_of() == 1000
+
+    async with peer(script) as served, trio.open_nursery() as nursery:
+
+        async def leave_reading() -> None:
+            await ready.wait()
+            os.close(pipe.reading)
+
+        nursery.start_soon(leave_reading)
+        with pytest.raises(ReaderGone):
+            await Subscriber(["a"], Target(served.url), Output(pipe.writing), as_json, Notes(quiet=True)).run()
+
+
+async def test_a_full_disk_ends_it() -> None:
+    async def script(wire: Wire) -> None:
+        await wire.greet()
+        await subscribe(wire)
+        await event(wire, 1)
+        await wire.close_of()
+
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        async with peer(script) as served:
+            with pytest.raises(OSError, match="No space left"):
+                await Subscriber(["a"], Target(served.url), Output(full), as_json, Notes(quiet=True)).run()
+    finally:
+        os.close(full)
