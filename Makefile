@@ -24,7 +24,7 @@ help:
 run: $(VENV)/.serve
 	@$(BIN)/neurograph-router serve $(ARGS)
 
-test: $(VENV)/.develop tests/e2e/node_modules/.installed | $(CHROMIUM) $(NGINX)
+test: $(VENV)/.develop tests/e2e/node_modules/.installed tests/docs/node_modules/.installed | $(CHROMIUM) $(NGINX)
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet
@@ -46,7 +46,7 @@ bench: $(VENV)/.serve
 	$(BIN)/python -m benchmarks all
 
 clean:
-	rm -rf $(VENV) tests/e2e/node_modules benchmarks/bin .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) tests/e2e/node_modules tests/docs/node_modules benchmarks/bin .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -64,6 +64,11 @@ $(VENV)/.develop: $(VENV)/.serve
 tests/e2e/node_modules/.installed: tests/e2e/package.json tests/e2e/package-lock.json
 	@echo "installing wscat into tests/e2e/node_modules"
 	@npm ci --prefix tests/e2e --silent --no-audit --no-fund
+	@touch $@
+
+tests/docs/node_modules/.installed: tests/docs/package.json tests/docs/package-lock.json
+	@echo "installing mermaid into tests/docs/node_modules"
+	@npm ci --prefix tests/docs --silent --no-audit --no-fund
 	@touch $@
 
 $(CHROMIUM) $(NGINX):
