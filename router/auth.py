@@ -117,7 +117,7 @@ class Authenticator:
         self._algorithms = {*jwks_algorithms, *(name for key in self._local for name in key.algorithms)}
         if idle := [name for name in settings.algorithms if name not in self._algorithms]:
             raise KeyConfigError(
-                f"algorithms: no configured key is for {', '.join(idle)}; known are"
+                f"jwt_algorithms: no configured key is for {', '.join(idle)}; known are"
                 f" {', '.join((*HS_MIN_BYTES, *PUBLIC_KEY_ALGORITHMS))}, HS* only with jwt_keys"
             )
 
@@ -311,7 +311,7 @@ def _hs_keys(secrets: tuple[str, ...], allowed: tuple[str, ...]) -> tuple[Verify
         raise KeyConfigError(f"jwt_keys: more than {MAX_KEYS_TRIED}; remove old ones, each token may try them all")
     wanted = [name for name in allowed if name in HS_MIN_BYTES]
     if secrets and not wanted:
-        raise KeyConfigError("jwt_keys: algorithms allows no HS*; add HS256 there or remove the keys")
+        raise KeyConfigError("jwt_keys: jwt_algorithms allows no HS*; add HS256 there or remove the keys")
     return tuple(_hs_key(f"jwt_keys[{index}]", secret, wanted) for index, secret in enumerate(secrets))
 
 
@@ -324,8 +324,8 @@ def _hs_key(setting: str, secret: str, wanted: list[str]) -> VerifyKey:
     except jwt.InvalidKeyError:
         # Whoever has a public key's text could sign with it.
         raise KeyConfigError(
-            f"{setting}: empty, or a public key, certificate or JWK, which is no secret; use public_key or jwks for"
-            " those"
+            f"{setting}: empty, or a public key, certificate or JWK, which is no secret; use jwt_public_key_file"
+            " or jwks for those"
         ) from None
     algorithms = tuple(name for name in wanted if len(material) >= HS_MIN_BYTES[name])
     if not algorithms:
@@ -347,26 +347,26 @@ def _public_key(pem: str | None, allowed: tuple[str, ...]) -> tuple[VerifyKey, .
         return ()
     if "PRIVATE KEY-----" in pem:
         raise KeyConfigError(
-            "public_key: a private key; this server needs only its public part: openssl pkey -in KEY -pubout"
+            "jwt_public_key_file: a private key; this server needs only its public part: openssl pkey -in KEY -pubout"
         )
     if "CERTIFICATE-----" in pem:
         raise KeyConfigError(
-            "public_key: a certificate; its public key is needed: openssl x509 -in CERT -noout -pubkey"
+            "jwt_public_key_file: a certificate; its public key is needed: openssl x509 -in CERT -noout -pubkey"
         )
     try:
         material = load_pem_public_key(pem.encode())
     except (ValueError, UnsupportedAlgorithm):
         raise KeyConfigError(
-            "public_key: not readable; give the PEM text itself, from `-----BEGIN PUBLIC KEY-----` to the end line"
+            "jwt_public_key_file: not readable; it holds PEM text, from `-----BEGIN PUBLIC KEY-----` to the end line"
         ) from None
     try:
         fitting = algorithms_of(material)
     except ValueError as exc:
-        raise KeyConfigError(f"public_key: {exc}; use RSA, EC on P-256, P-384 or P-521, or Ed25519") from None
+        raise KeyConfigError(f"jwt_public_key_file: {exc}; use RSA, EC on P-256, P-384 or P-521, or Ed25519") from None
     algorithms = tuple(name for name in allowed if name in fitting)
     if not algorithms:
         raise KeyConfigError(
-            f"public_key: algorithms allows none that this key can verify; add one of {', '.join(fitting)}"
+            f"jwt_public_key_file: jwt_algorithms allows none that this key can verify; add one of {', '.join(fitting)}"
             " (never HS*: a public key is no secret)"
         )
     return (VerifyKey(material, algorithms),)
@@ -380,7 +380,7 @@ def _key_set(
         return None, ()
     algorithms = tuple(name for name in allowed if name in PUBLIC_KEY_ALGORITHMS)
     if not algorithms:
-        raise KeyConfigError("jwks: algorithms allows none for public keys; add RS256 there or remove the setting")
+        raise KeyConfigError("jwks: jwt_algorithms allows none for public keys; add RS256 there or remove the setting")
     key_set = KeySet(
         settings.jwks,
         allowed=algorithms,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 
 from router.addresses import networks
 from router.channels import FAMILY_SUFFIX, Channels
 from router.config import Config, ConfigError, is_loopback
 from router.events import CHANNELS
+from router.permissions import ADMIN, ROLES
 from router.toml import Path, path_written
 from router.values import did_you_mean
 
@@ -122,6 +124,15 @@ def _check_name(name: str, place: Path) -> None:
 
 def misgivings(config: Config) -> Iterator[str]:
     """What can be used and is hardly meant: one line each."""
+    for role in config.roles:
+        near = get_close_matches(role.lower(), ROLES, n=1)
+        if role not in ROLES and near and near[0] not in config.roles:
+            yield (
+                f"{path_written(('roles', role))}: did you mean {near[0]}? The table has no {near[0]}, so whose tokens "
+                "say that may do nothing"
+            )
+    if ADMIN not in config.roles:
+        yield f"roles has no {ADMIN}: the table replaces the default one, so administrators may do nothing"
     channels = Channels(config.channels)
     known = [spec.name for spec in channels]
     for role, permissions in config.roles.items():

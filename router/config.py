@@ -109,7 +109,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     #: The head of a request: its line and headers.
     max_head_bytes: _Count = 16 * 1024
     #: A WebSocket message from a client; one byte more closes the connection with 1009.
-    max_message_bytes: _Count = 65_536
+    max_message_bytes: Annotated[int, Meta(ge=1024, le=2**31 - 1)] = 65_536
     #: The `data` of one event, as it was published.
     max_event_bytes: _Count = 65_536
     #: Channels that one connection is subscribed to.
@@ -144,7 +144,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rate_get_subscriptions: Rate = Rate(burst=30, per_s=0.5)
     #: All other messages of one connection, but for `publish` and `pong`.
     rate_other: Rate = Rate(burst=80, per_s=10)
-    #: Events that one connection publishes. Where it is not set, it is read no faster than the router keeps up.
+    #: Events that one connection publishes, or over HTTP all calls of one user, and of an address where they have none.
+    #: Where it is not set, who publishes is read no faster than the router keeps up.
     rate_publish: Rate | None = None
     #: HTTP requests of one address; in development mode there is no limit.
     rate_http: Rate | None = Rate(burst=100, per_s=100)

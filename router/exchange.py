@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -11,15 +11,10 @@ import structlog
 import trio
 
 from router.addresses import Peer
+from router.rest.asgi import App, Message, Receive, Scope, Send, refuse
 from router.rest.problems import ProblemError
 
 log = structlog.get_logger("router.exchange")
-
-Message = Mapping[str, Any]
-Scope = Mapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Exchange:
@@ -31,7 +26,16 @@ class Exchange:
         begun: An answer has begun.
     """
 
-    def __init__(self, receive: Receive, send: Send, *, read_s: float, send_s: float, last: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        send: Send,
+        *,
+        read_s: float,
+        send_s: float,
+        last: Callable[[], bool],
+        ask: Callable[[], Awaitable[None]],
+    ) -> None:
         """Make it for one request.
 
         Args:
@@ -40,12 +44,14 @@ class Exchange:
             read_s: How long the body may pause.
             send_s: How long the peer may take for each piece of the answer.
             last: Asked when the answer begins: whether the connection ends with it, and the peer is to know.
+            ask: Called before the app receives: has the peer send its body, if it waits to be asked.
         """
         self._receive = receive
         self._send = send
         self._read_s = read_s
         self._send_s = send_s
         self._last = last
+        self._ask = ask
         self._whole = False
         self._gone = False
         self._late = False
@@ -72,6 +78,7 @@ class Exchange:
     async def receive(self) -> Message:
         """What comes next of the request; its end where the body has paused for too long. Cancellation: safe."""
         with trio.move_on_after(math.inf if self._whole else self._read_s):
+            await self._ask()
             message = await self._receive()
             self._gone = message["type"] == "http.disconnect"
             self._whole = self._gone or not message.get("more_body")
@@ -79,7 +86,7 @@ class Exchange:
         self._late = True
         return {"type": "http.disconnect"}
 
-    async def send(self, message: Message) -> None:
+    async def send(self, message: dict[str, Any]) -> None:
         """Send what comes next of the answer. A peer that does not take it in time ends it, and the app.
 
         Cancellation: the answer may be out in part.
@@ -98,7 +105,7 @@ class Exchange:
         self._scope.cancel()
         await trio.lowlevel.checkpoint()
 
-    async def _send_last(self, message: Message) -> None:
+    async def _send_last(self, message: dict[str, Any]) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.discard)
             await self._send(message)
@@ -119,11 +126,7 @@ class Exchange:
             problem = ProblemError(HTTPStatus.REQUEST_TIMEOUT, detail)
         else:
             problem = ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "the request failed; the server's log says why")
-        body = problem.body()
-        headers = {**problem.headers, "Content-Length": str(len(body))}
-        encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        await self.send({"type": "http.response.start", "status": problem.status, "headers": encoded})
-        await self.send({"type": "http.response.body", "body": body})
+        await refuse(self.send, problem)
 
 
 def scope_of(scope: Scope, peer: Peer) -> Scope:

@@ -12,7 +12,18 @@ import trio
 from actors import ActorError
 from router.addresses import Peer, networks
 from router.config import Config
-from router.heads import READ_BYTES, Refused, linger, parse_head, read_head, refuse, to_origin_form, wants_websocket
+from router.heads import (
+    READ_BYTES,
+    Refused,
+    begins_http2,
+    linger,
+    not_spoken,
+    parse_head,
+    read_head,
+    refuse,
+    to_origin_form,
+    wants_websocket,
+)
 from router.http import HttpServer
 from router.listening import address_of
 from router.tls import ClientStream, Tls
@@ -42,6 +53,8 @@ class FrontDoor:
         self._visitors = visitors
         self._http = http
         self._tls = tls
+        if tls is not None:
+            tls.tell()
         self._shut = False
         self._inside = 0
         #: Those whose request is not whole yet.
@@ -122,6 +135,8 @@ class FrontDoor:
             return False
         while head:
             head, request = to_origin_form(head, parse_head(head))
+            if self._tls is not None and begins_http2(request):
+                raise not_spoken("2.0", "under TLS")  # HTTP/1.1 is what was agreed on
             if wants_websocket(request):
                 return await self._visitors.take(stream, head, request, peer.caller(request.headers))
             behind = await self._http.serve(stream, head, request, peer)

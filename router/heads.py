@@ -16,9 +16,15 @@ READ_BYTES = 64 * 1024
 _HEAD_END = b"\r\n\r\n"
 #: What begins HTTP/2 (RFC 9113 section 3.4), as far as it looks like a request.
 _HTTP2_PREFACE = (b"PRI", b"*", b"2.0")
+#: The one request that has no path (RFC 9112 section 3.2.4).
+_ASTERISK = (b"OPTIONS", b"*")
 _KEY_BYTES = 16
 #: A target as proxies are sent it (RFC 9112 section 3.2.2): authority, and what an origin server is sent.
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL).fullmatch
+#: A path as an origin server is sent it. What begins with two slashes is to others a host.
+_PATH = re.compile(rb"/(?!/)").match
+#: What the HTTP library says of bytes, as Python writes them.
+_BYTES = re.compile(r":? (bytearray\()?b['\"].*", re.DOTALL)
 
 
 class Refused(Exception):
@@ -89,7 +95,7 @@ def parse_head(head: bytes) -> h11.Request:
     """The request of a head.
 
     Raises:
-        Refused: It is none of HTTP/1.0 or 1.1, nor HTTP/2's preface.
+        Refused: It is none of HTTP/1.0 or 1.1, nor HTTP/2's preface; or it is not clear what it asks for, or who asks.
     """
     head = head[: end_of(head)]
     if head.count(b"\n") != head.count(b"\r\n"):
@@ -99,14 +105,26 @@ def parse_head(head: bytes) -> h11.Request:
     try:
         request = connection.next_event()
     except h11.RemoteProtocolError as error:
-        raise Refused(HTTPStatus(error.error_status_hint), "invalid_message", f"bad request: {error}") from None
+        detail = f"bad request: {_BYTES.sub('', str(error))}"
+        raise Refused(HTTPStatus(error.error_status_hint), "invalid_message", detail) from None
     assert isinstance(request, h11.Request), "a whole head is a request or an error"
-    if request.http_version not in (b"1.0", b"1.1") and not becomes_http2(request):
-        detail = f"HTTP/{request.http_version.decode()} is not spoken here"
-        raise Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "invalid_message", detail)
+    if not begins_http2(request):
+        _check(request)
+    return request
+
+
+def _check(request: h11.Request) -> None:
+    if request.http_version not in (b"1.0", b"1.1"):
+        raise not_spoken(request.http_version.decode())
+    if request.method == b"CONNECT":
+        raise Refused(HTTPStatus.NOT_IMPLEMENTED, "invalid_message", "this is no proxy: CONNECT is not possible here")
+    if not (_PATH(request.target) or _ABSOLUTE(request.target) or (request.method, request.target) == _ASTERISK):
+        target = request.target[:64].decode()
+        raise _bad_request(f"the target must be a path that begins with one slash, or a URL, not {target!r}")
     if values(request, b"transfer-encoding") and values(request, b"content-length"):
         raise _bad_request("Transfer-Encoding and Content-Length do not go together")  # who is behind may choose
-    return request
+    if len(values(request, b"authorization")) > 1:
+        raise _bad_request("Authorization must be given once")
 
 
 def to_origin_form(head: bytes, request: h11.Request) -> tuple[bytes, h11.Request]:
@@ -126,15 +144,17 @@ def to_origin_form(head: bytes, request: h11.Request) -> tuple[bytes, h11.Reques
     return head, parse_head(head)
 
 
-def becomes_http2(request: h11.Request) -> bool:
-    """Whether HTTP/2 follows: the request is its preface, or asks for the upgrade and has no body in the way of it."""
-    if (request.method, request.target, request.http_version) == _HTTP2_PREFACE:
-        return True
-    return [value.lower() for value in values(request, b"upgrade")] == [b"h2c"] and not has_body(request)
+def begins_http2(request: h11.Request) -> bool:
+    """Whether HTTP/2 follows: the request is its preface. An upgrade is not offered, for a proxy may let it pass."""
+    return (request.method, request.target, request.http_version) == _HTTP2_PREFACE
 
 
-def has_body(request: h11.Request) -> bool:
-    """Whether more of the request follows its head."""
+def not_spoken(version: str, where: str = "here") -> Refused:
+    """The refusal of a version of HTTP."""
+    return Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "invalid_message", f"HTTP/{version} is not spoken {where}")
+
+
+def _has_body(request: h11.Request) -> bool:
     return bool(values(request, b"transfer-encoding")) or values(request, b"content-length") not in ([], [b"0"])
 
 
@@ -171,7 +191,7 @@ def check_upgrade(request: h11.Request) -> None:
         raise Refused(status, "invalid_message", "Sec-WebSocket-Version must be 13", headers)
     if not _is_key(values(request, b"sec-websocket-key")):
         raise _bad_request("Sec-WebSocket-Key must be 16 bytes in base64, once")
-    if has_body(request):
+    if _has_body(request):
         raise _bad_request("a handshake has no body")
     _check_text(request)
 

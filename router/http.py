@@ -2,7 +2,7 @@
 
 What it would do by itself and must not here: wait for ever in a send that it shields from cancellation, for the
 first request of HTTP/2, for leave to send over HTTP/2, or for room for a body that nobody reads; answer a later
-upgrade of a kept connection; close while input is unread, which would lose its answer.
+upgrade of a kept connection; close while input is unread, which would lose its answer; raise for bad HTTP/2.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, TypeVar, cast
 
 import h11
+import structlog
 import trio
 from hypercorn.config import Config as HypercornConfig
 from hypercorn.events import Event, Updated
@@ -23,13 +24,28 @@ from hypercorn.typing import AppWrapper
 
 from router.addresses import Peer
 from router.config import Config
-from router.exchange import App, Exchange, Receive, Scope, Send, scope_of
-from router.heads import becomes_http2, linger
+from router.exchange import Exchange, scope_of
+from router.heads import begins_http2, linger
 from router.requests import HttpStream, RequestStream
+from router.rest.asgi import App, Receive, Scope, Send, refuse
+from router.rest.problems import ProblemError
 from router.tls import ClientStream
 
+log = structlog.get_logger("router.http")
 
-class _RequestServer(TCPServer):
+
+class _Server(TCPServer):
+    """Hypercorn's, and what an answer has to know of the connection."""
+
+    def ends(self) -> bool:
+        """Whether the connection ends with an answer that begins now, and the peer is to know."""
+        return False
+
+    async def ask_for_body(self) -> None:
+        """Have the peer send its body, if it waits to be asked. Cancellation: as `RequestStream.send_continue`."""
+
+
+class _RequestServer(_Server):
     """Answers one request. A connection that may be kept is let go of, in place of waiting there for the next one."""
 
     kept = False
@@ -48,22 +64,26 @@ class _RequestServer(TCPServer):
         connection = cast(h11.Connection, self.protocol.protocol.connection)
         return connection.their_state is not h11.DONE
 
+    async def ask_for_body(self) -> None:
+        """As said above, but never amid an answer."""
+        stream = cast(RequestStream, self.stream)
+        if stream.awaits_continue():
+            async with self.send_lock:
+                await stream.send_continue()
 
-class _Http2Server(TCPServer):
-    """Serves HTTP/2, and ends with its peer. Hypercorn would watch on whether a connection that has ended is idle."""
+
+class _Http2Server(_Server):
+    """Serves HTTP/2, and ends with its peer. Hypercorn would watch on whether a connection that has ended is idle.
+
+    The preface it takes for a request that goes on: it would bear a peer that never asks anything for ever, and not
+    let go of it when told to terminate.
+    """
+
+    _amid_preface = True
 
     async def _read_data(self) -> None:
         await super()._read_data()
         await self.idle_task.stop()
-
-
-class _PrefacedServer(_Http2Server):
-    """A connection that begins with HTTP/2's preface, which Hypercorn takes for a request that goes on.
-
-    So it would bear a peer that never asks anything for ever, and not let go of it when told to terminate.
-    """
-
-    _amid_preface = True
 
     async def protocol_send(self, event: Event) -> None:
         if self._amid_preface and isinstance(event, Updated):
@@ -72,7 +92,7 @@ class _PrefacedServer(_Http2Server):
             await super().protocol_send(event)
 
 
-_Server = TypeVar("_Server", bound=TCPServer)
+_ServerT = TypeVar("_ServerT", bound=_Server)
 
 
 class HttpServer:
@@ -108,8 +128,8 @@ class HttpServer:
 
         Cancellation: what the app does is cancelled; an answer on its way is held to its deadline.
         """
-        if becomes_http2(request):
-            await self._serve_http2(stream, begun, request, peer)
+        if begins_http2(request):
+            await self._serve_http2(stream, begun, peer)
         else:
             behind = await self._serve_http1(stream, begun, peer)
             if behind is not None:
@@ -119,35 +139,38 @@ class HttpServer:
 
     async def _serve_http1(self, stream: ClientStream, begun: bytes, peer: Peer) -> bytes | None:
         http = RequestStream(stream, begun, self._send_s)
-        server = self._make(_RequestServer, http, peer, lambda: server.ends())
+        server = self._make(_RequestServer, http, peer)
         await self._run(server, http)
         if http.fault is not None and not http.answered:
             raise http.fault
         return http.behind if server.kept and not http.broken else None
 
-    async def _serve_http2(self, stream: ClientStream, begun: bytes, request: h11.Request, peer: Peer) -> None:
+    async def _serve_http2(self, stream: ClientStream, begun: bytes, peer: Peer) -> None:
         http = HttpStream(stream, begun, self._send_s)
-        kind = _PrefacedServer if request.http_version == b"2.0" else _Http2Server
-        await self._run(self._make(kind, http, peer, lambda: False), http)
+        try:
+            await self._run(self._make(_Http2Server, http, peer), http)
+        except* Exception as group:  # the app's are held in its exchange: these are Hypercorn's, for what the peer sent
+            kinds = [type(error).__name__ for error in group.exceptions]  # what they say may be the peer's secret
+            log.debug("an HTTP/2 connection failed", address=peer.address, errors=kinds)
 
-    def _make(self, kind: type[_Server], http: HttpStream, peer: Peer, last: Callable[[], bool]) -> _Server:
+    def _make(self, kind: type[_ServerT], http: HttpStream, peer: Peer) -> _ServerT:
         async def app(scope: Scope, receive: Receive, send: Send, *_: object) -> None:
             if scope["type"] == "http":
-                await self._exchange(http, peer, last, scope, receive, send)
-            else:  # a WebSocket inside HTTP/2, which nobody was told of but by Hypercorn
-                await receive()
-                await send({"type": "websocket.close"})
+                await self._exchange(server, http, scope_of(scope, peer), receive, send)
+            else:
+                await _refuse_websocket(receive, send)
 
         # The annotation asks for a TLS stream; the class itself serves any stream that has a socket.
-        return kind(cast(AppWrapper, app), self._config, self._context, {}, cast(Any, http))
+        server = kind(cast(AppWrapper, app), self._config, self._context, {}, cast(Any, http))
+        return server
 
-    async def _exchange(
-        self, http: HttpStream, peer: Peer, last: Callable[[], bool], scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def _exchange(self, server: _Server, http: HttpStream, scope: Scope, receive: Receive, send: Send) -> None:
         # An answer of HTTP/1 waits in the stream alone, which has that deadline; one of HTTP/2 for leave to send, too.
         send_s = math.inf if isinstance(http, RequestStream) else self._send_s
-        exchange = Exchange(receive, send, read_s=self._read_s, send_s=send_s, last=last)
-        if not await exchange.serve(self._app, scope_of(scope, peer)):
+        exchange = Exchange(
+            receive, send, read_s=self._read_s, send_s=send_s, last=server.ends, ask=server.ask_for_body
+        )
+        if not await exchange.serve(self._app, scope):
             http.give_up()
             with trio.move_on_after(self._send_s):
                 await exchange.discard()
@@ -167,6 +190,16 @@ class HttpServer:
         """End all sends that wait for a peer; what is not out is lost."""
         for stream in tuple(self._streams):
             stream.give_up()
+
+
+async def _refuse_websocket(receive: Receive, send: Send) -> None:
+    """Refuse a WebSocket inside HTTP/2, which nobody was told of but by Hypercorn."""
+
+    async def deny(message: dict[str, Any]) -> None:
+        await send({**message, "type": f"websocket.{message['type']}"})
+
+    await receive()
+    await refuse(deny, ProblemError(HTTPStatus.NOT_IMPLEMENTED, "a WebSocket is opened by HTTP/1.1, not inside HTTP/2"))
 
 
 def _hypercorn_config(keep_alive_s: float) -> HypercornConfig:

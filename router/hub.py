@@ -130,6 +130,8 @@ class Hub:
                 self._send_to(message)
             case HostEvents():
                 await self._work_for_host(message)
+            case Broadcast() | SendToCall() if state.draining:
+                message.reply.abandon()  # all have had their last message
             case Broadcast():
                 message.reply.send([await self._publish(item) for item in message.items])
             case SendToCall():
@@ -274,7 +276,7 @@ class Hub:
     def _say_goodbye(self) -> int:
         """Put the last message into every outbox, each client with a slot of its own to come back in."""
         state = self._state
-        state.draining = True
+        state.going_down.set()
         lanes = [session.lane for session in state.sessions if session.lane is not None]
         spread_ms = state.config.reconnect_spread_s * 1000
         for slot, lane in enumerate(lanes):

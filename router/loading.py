@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -43,12 +44,22 @@ class Loaded(Struct, frozen=True):
             label.
         file: The path of the file that was read; None: there was none.
         warnings: Lines for the log.
+        places: For each setting that somebody gave where exactly: `PATH:LINE`, `NEUROGRAPH_PORT`, or a flag's label.
     """
 
     config: Config
     sources: Mapping[str, str]
     file: str | None = None
     warnings: Sequence[str] = ()
+    places: Mapping[str, str] = MappingProxyType({})
+
+    def located(self, error: Exception) -> ConfigError:
+        """An error that was met while the configuration was put to use, behind the place of the setting it begins with.
+
+        Where it begins with none, or with one that nobody gave, it says the same as before.
+        """
+        place = self.places.get(re.split(r"\W", str(error), maxsplit=1)[0])
+        return ConfigError(f"{place}: {error}" if place else str(error))
 
 
 class _Given(Struct, frozen=True):
@@ -93,7 +104,8 @@ def load(
     warnings = list(misgivings(config))
     if toml is not None and toml.open_to_others and toml.values.get("jwt_keys"):
         warnings.append(f"{one_line(toml.path)} holds jwt_keys and others may read it: chmod 600 ends that")
-    return Loaded(config, sources, file, warnings)
+    places = {name: each.where((name,)) for name, each in given.items()}
+    return Loaded(config, sources, file, warnings, places)
 
 
 # The three who give

@@ -23,7 +23,7 @@ PATH = Path(__file__).parents[1] / "docs" / "configuration.md"
 
 _WIDTH = 120
 #: Bounds that nobody comes near are told by the error alone.
-_FAR_BOUNDS = {" from 1 to 2147483647": " above 0", ", 1000000000 at most": ""}
+_FAR_BOUNDS = {" from 1 to 2147483647": " above 0", " to 2147483647": " on", ", 1000000000 at most": ""}
 _UNITS = {"_per_s": "messages a second", "_s": "seconds", "_bytes": "bytes"}
 
 _PAGE = Template("""\
@@ -69,7 +69,8 @@ In a TOML file whatever follows a `[table]` belongs to it: tables come last.
 `neurograph-router config` prints the configuration that `serve` would have with the same file, variables and flags:
 every setting with the place that its value came from. The keys are hidden, and so is `jwks`, whose address may hold a
 password. The output is a file that can be loaded again; `--format json` is for programs. It exits with 2 and one line
-where something cannot be used, so it is also the check to run before a restart.
+where something cannot be used, the keys and certificates included, so it is also the check to run before a restart;
+only what `jwks` fetches from an address is not looked at.
 
 A file that holds `jwt_keys` should be readable by its owner alone (`chmod 600`); the log says where it is not.
 

@@ -17,7 +17,7 @@ log = structlog.get_logger("router.reloading")
 
 
 async def make_authenticator(config: Config, revocations: Revocations) -> Authenticator | None:
-    """What checks tokens; None in development mode.
+    """What checks tokens; None where there is no key.
 
     Raises:
         ConfigError: A key file cannot be read.
@@ -25,6 +25,29 @@ async def make_authenticator(config: Config, revocations: Revocations) -> Authen
 
     Cancellation: safe.
     """
+    authenticator = await _local_authenticator(config, revocations)
+    if authenticator is not None:
+        await authenticator.start()
+    return authenticator
+
+
+async def check_files(config: Config) -> None:
+    """Read the keys and the certificate as the server does at its start; nothing is fetched from an address.
+
+    Raises:
+        ConfigError: One cannot be used.
+        router.auth.KeyConfigError: Likewise.
+
+    Cancellation: safe.
+    """
+    authenticator = await _local_authenticator(config, None)
+    if authenticator is not None and "://" not in (config.jwks or ""):
+        await authenticator.start()
+    await trio.to_thread.run_sync(make_tls, config)
+
+
+async def _local_authenticator(config: Config, revocations: Revocations | None) -> Authenticator | None:
+    """The authenticator with its local keys; its JWK set is not loaded yet."""
     if not config.has_key:
         return None
     pem = None
@@ -32,7 +55,8 @@ async def make_authenticator(config: Config, revocations: Revocations) -> Authen
         try:
             pem = await trio.Path(config.jwt_public_key_file).read_text()
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"jwt_public_key_file {config.jwt_public_key_file!r} cannot be read: {error}") from None
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ConfigError(f"jwt_public_key_file {config.jwt_public_key_file!r} cannot be read: {reason}") from None
     settings = JwtSettings(
         jwt_keys=config.jwt_keys,
         public_key=pem,
@@ -41,9 +65,7 @@ async def make_authenticator(config: Config, revocations: Revocations) -> Authen
         audience=config.jwt_audience,
         issuer=config.jwt_issuer,
     )
-    authenticator = Authenticator(settings, revocations=revocations)
-    await authenticator.start()
-    return authenticator
+    return Authenticator(settings, revocations=revocations)
 
 
 async def reload(old: Config, new: Config, services: Services, tls: Tls | None) -> None:
@@ -57,7 +79,7 @@ async def reload(old: Config, new: Config, services: Services, tls: Tls | None) 
     """
     if old.has_key != new.has_key:
         raise ConfigError("with a key where there was none, or without where there was one, the server must restart")
-    fresh_tls = make_tls(new)
+    fresh_tls = await trio.to_thread.run_sync(make_tls, new)
     if (tls is None) != (fresh_tls is None):
         raise ConfigError("with TLS where there was none, or without where there was TLS, the server must restart")
 
@@ -74,4 +96,4 @@ async def reload(old: Config, new: Config, services: Services, tls: Tls | None) 
             services.authenticator.adopt(fresh)
         if tls is not None and fresh_tls is not None:
             tls.adopt(fresh_tls)
-    log.info("configuration read anew", roles=len(new.roles), channels=len(new.channels), lost_subscriptions=withdrawn)
+    log.info("configuration read anew", roles=len(new.roles), channels=len(new.channels), clients_withdrawn=withdrawn)

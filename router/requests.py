@@ -14,6 +14,8 @@ import trio
 from router.heads import READ_BYTES, Refused, end_of
 from router.tls import ClientStream
 
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
 
 class HttpStream(trio.abc.HalfCloseableStream):
     """A connection whose beginning was read already, each send under a deadline.
@@ -113,9 +115,9 @@ class HttpStream(trio.abc.HalfCloseableStream):
 
 
 class RequestStream(HttpStream):
-    """One request of a connection. Behind it only the connection's end is told.
+    """One request of a connection, without the headers that are not for Hypercorn. Behind it only the end is told.
 
-    The mutable state is that of `HttpStream`, and what has come behind the request.
+    The mutable state is that of `HttpStream`, whether the body was asked for, and what has come behind the request.
 
     Attributes:
         behind: That; more is left unread.
@@ -125,8 +127,9 @@ class RequestStream(HttpStream):
     def __init__(self, stream: ClientStream, begun: bytes, send_s: float) -> None:
         """Make a stream over another; `begun` has the request's whole head."""
         end = end_of(begun)
-        super().__init__(stream, begun[:end], send_s)
         self._framing = Framing(begun[:end])
+        super().__init__(stream, _head_of(self._framing.request), send_s)
+        self._asked = False
         self.behind = b""
         self.fault: Refused | None = None
         self._begun += self._take(begun[end:])
@@ -135,33 +138,83 @@ class RequestStream(HttpStream):
         while self.fault is None and len(self.behind) < READ_BYTES:
             data = await self._stream.receive_some(max_bytes)
             if not data:
-                return data
-            if request := self._take(data):
+                if self._framing.is_whole():
+                    return data
+                self.fault = _bad_body("it ended before it was whole")
+            elif request := self._take(data):
                 return request
         if self.fault is None:
             await trio.sleep_forever()  # until the request is answered: what is here is enough for now
         raise trio.BrokenResourceError
 
+    def awaits_continue(self) -> bool:
+        """Whether the peer waits to be asked for its body, and was neither asked nor answered."""
+        return self._framing.awaits_continue() and not (self._asked or self.answered)
+
+    async def send_continue(self) -> None:
+        """Ask for the body, if the peer waits for that. Nothing else must be on its way out.
+
+        Cancellation: held up until it is sent, or its deadline has passed.
+        """
+        await trio.lowlevel.checkpoint()
+        if self.awaits_continue():
+            self._asked = True
+            with trio.CancelScope(shield=True):
+                try:
+                    await self.send_all(_CONTINUE)
+                except trio.BrokenResourceError:
+                    return  # whoever reads is told
+            self.answered = False
+
     def _take(self, data: bytes | bytearray) -> bytes | bytearray:
         """The part of what came that is the request's."""
         try:
             size = self._framing.take(data)
-        except h11.RemoteProtocolError as error:
-            self.fault = Refused(HTTPStatus.BAD_REQUEST, "invalid_message", f"bad request body: {error}")
+        except h11.RemoteProtocolError:
+            self.fault = _bad_body("a chunk is its size in hexadecimal, a line end, so many bytes, and a line end")
             return b""
         self.behind += data[size:]
         return data[:size]
 
 
+def _head_of(request: h11.Request) -> bytes:
+    """The head as Hypercorn may see it. By itself it would switch to HTTP/2, and ask for a body before the app does."""
+    headers = [
+        name + b": " + value
+        for name, value in request.headers.raw_items()
+        if name.lower() not in (b"upgrade", b"http2-settings", b"expect")
+    ]
+    line = b"%s %s HTTP/%s" % (request.method, request.target, request.http_version)
+    return b"\r\n".join([line, *headers, b"", b""])
+
+
+def _bad_body(reason: str) -> Refused:
+    return Refused(HTTPStatus.BAD_REQUEST, "invalid_message", f"bad request body: {reason}")
+
+
 class Framing:
-    """Where a request ends in the bytes that come; no I/O. The mutable state is its parser's."""
+    """Where a request ends in the bytes that come; no I/O. The mutable state is its parser's.
+
+    Attributes:
+        request: What the head says.
+    """
 
     def __init__(self, head: bytes) -> None:
         """Make it for the request of this head, which is a good one."""
         self._parser = h11.Connection(h11.SERVER)
         self._parser.receive_data(head)
-        self._parser.next_event()
+        request = self._parser.next_event()
+        assert isinstance(request, h11.Request), "a good head is a request"
+        self.request = request
         self._look()
+
+    def is_whole(self) -> bool:
+        """Whether nothing more of the request is to come."""
+        return self._parser.their_state is not h11.SEND_BODY
+
+    def awaits_continue(self) -> bool:
+        """Whether the peer sends its body when it is asked to, and has not begun."""
+        return self._parser.they_are_waiting_for_100_continue
 
     def take(self, data: bytes | bytearray) -> int:
         """How many of these bytes, which come next, are the request's.
@@ -169,15 +222,15 @@ class Framing:
         Raises:
             h11.RemoteProtocolError: The body is not framed as the head says.
         """
-        if not data or self._parser.their_state is not h11.SEND_BODY:
+        if not data or self.is_whole():
             return 0  # to the parser no bytes would be the end of the connection
         self._parser.receive_data(bytes(data))
         self._look()
-        if self._parser.their_state is h11.SEND_BODY:
+        if not self.is_whole():
             return len(data)
         behind, _ = self._parser.trailing_data
         return len(data) - len(behind)
 
     def _look(self) -> None:
-        while self._parser.their_state is h11.SEND_BODY and self._parser.next_event() is not h11.NEED_DATA:
+        while not self.is_whole() and self._parser.next_event() is not h11.NEED_DATA:
             pass

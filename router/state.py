@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+import trio
+
 from router.access import Access
 from router.channels import Channels
 from router.clock import Clock
@@ -78,7 +80,8 @@ class RouterState:
     fan_out: FanOut | None = None
     #: Connections that are over and whose departures found the router's mailbox full.
     departures: deque[Depart] = field(default_factory=deque)
-    draining: bool = False
+    #: Set with the goodbye: whoever waits for more of a request ends it.
+    going_down: trio.Event = field(default_factory=trio.Event)
     #: That a token came which nobody can check is logged once.
     token_ignored: bool = False
 
@@ -88,6 +91,11 @@ class RouterState:
         self.access = Access(self.config.roles, self.channels)
         self.streams = Streams(self.channels, self.config.max_channels)
         self.revocations = Revocations(self.config.max_revocations, self.clock.unix_s)
+
+    @property
+    def draining(self) -> bool:
+        """Whether the goodbye was said."""
+        return self.going_down.is_set()
 
     # Events
 

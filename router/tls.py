@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import TypeAlias
@@ -86,11 +87,17 @@ class Tls:
         Raises:
             ConfigError: One of them is missing or no good, or they do not belong together.
         """
-        self._context = _context(certificate_file, key_file)
+        self._file = certificate_file
+        self._context, self._expires = _context(certificate_file, key_file)
+
+    def tell(self) -> None:
+        """Say in the log which certificate is in use from now on."""
+        log.info("TLS certificate read", file=self._file, expires=self._expires.isoformat())
 
     def adopt(self, other: Tls) -> None:
         """Use another one's certificate and key from now on; connections that stand go on with theirs."""
-        self._context = other._context
+        self._file, self._context, self._expires = other._file, other._context, other._expires
+        self.tell()
 
     async def shake_hands(self, stream: trio.SocketStream, within_s: float) -> TlsStream:
         """Begin TLS on a connection.
@@ -129,7 +136,7 @@ def make_tls(config: Config) -> Tls | None:
     return Tls(config.tls_certificate_file, config.tls_key_file)
 
 
-def _context(certificate_file: str, key_file: str) -> ssl.SSLContext:
+def _context(certificate_file: str, key_file: str) -> tuple[ssl.SSLContext, datetime]:
     certificate, key = f"tls_certificate_file {certificate_file!r}", f"tls_key_file {key_file!r}"
     chain, private = _read(certificate, certificate_file), _read(key, key_file)
     try:
@@ -150,8 +157,7 @@ def _context(certificate_file: str, key_file: str) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         reason = getattr(error, "reason", None) or str(error)
         raise ConfigError(f"{certificate} and {key} cannot be used together: {reason}") from None
-    log.info("TLS certificate read", file=certificate_file, expires=own.not_valid_after_utc.isoformat())
-    return context
+    return context, own.not_valid_after_utc
 
 
 def _read(label: str, file: str) -> bytes:

@@ -166,8 +166,8 @@ class _Visit:
             self._leave()
 
 
-def _text(values: list[bytes]) -> str | None:
-    return b", ".join(values).decode("latin-1") if values else None
+def _text(given: list[bytes]) -> str | None:
+    return b", ".join(given).decode("latin-1") if given else None
 
 
 def wake(ref: ActorRef[Wake]) -> None:

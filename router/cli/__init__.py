@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from pathlib import Path
+from typing import NoReturn, TextIO
 
 import click
 from click.exceptions import NoArgsIsHelpError
@@ -15,6 +17,7 @@ from router.cli import completion, config, pub, serve, sub, token
 from router.cli.terminal import NAME, Notes, end_by
 from router.errors import RouterError
 
+EXIT_FAILURE = 1
 EXIT_USAGE = 2
 
 
@@ -37,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     The exit code is 0 where all went well, 1 after a failure, 2 for arguments or settings that cannot be used. What
     is wrong stands in one line on standard error.
     """
+    if sys.stderr is None:  # its number may come to belong to anything; nobody wants to hear
+        sys.stderr = _nowhere()
     try:
         code = command.main(arguments, prog_name=NAME, standalone_mode=False)
     except NoArgsIsHelpError as error:
@@ -48,9 +53,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except RouterError as error:
         Notes().error(str(error))
         sys.exit(EXIT_USAGE)
+    except OSError as error:  # whatever else is read or written has errors of its own
+        sys.stdout = _nowhere()  # else what it holds would be written once more at the end
+        Notes().error(f"standard output cannot be written: {error.strerror}")
+        sys.exit(EXIT_FAILURE)
     except click.Abort:  # Ctrl-C
         end_by(signal.SIGINT)
     sys.exit(code)
+
+
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8")
 
 
 def _describe(error: click.UsageError) -> str:

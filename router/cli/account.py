@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from router.cli.terminal import Notes
+from router.cli.terminal import Notes, span
 from router.talk.said import Published
 
 
@@ -58,7 +58,7 @@ class Account:
         """The account in a line."""
         seqs = ""
         if self._first_seq is not None:
-            seqs = f", seq {_span(self._first_seq, self._last_seq)}"
+            seqs = f", seq {span(self._first_seq, self._last_seq)}"
         refused = f"; refused {self.refused:,}" if self.refused else ""
         return f"published {self.accepted:,} event{'' if self.accepted == 1 else 's'} on {self._channel}{seqs}{refused}"
 
@@ -74,8 +74,4 @@ def ranges(numbers: Sequence[int]) -> str:
             spans[-1][1] = number
         else:
             spans.append([number, number])
-    return ", ".join(_span(first, last) for first, last in spans)
-
-
-def _span(first: int, last: int) -> str:
-    return str(first) if first == last else f"{first}-{last}"
+    return ", ".join(span(first, last) for first, last in spans)

@@ -51,6 +51,20 @@ def target_options(command: _Command) -> _Command:
     return command
 
 
+def is_text(_context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """A parameter's value, or each of several; the bytes of an argument need not be text.
+
+    Raises:
+        click.BadParameter: It is no UTF-8.
+    """
+    for text in (value,) if isinstance(value, str) else value or ():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise click.BadParameter(f"{text!r} is not UTF-8") from None
+    return value
+
+
 def target_of(url: str | None, token: str | None, token_file: str | None, ca: str | None) -> Target:
     """The server that the options and the environment name.
 

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from router.nursery import bare_nursery
+
 #: Where a pipe says that it takes anything, it takes this much without blocking (POSIX `PIPE_BUF`).
 _PIPE_BYTES = 4096
 _READ_BYTES = 64 * 1024
@@ -113,8 +115,7 @@ def run(job: Callable[[], Awaitable[int]]) -> int | signal.Signals:
 
 async def _run(job: Callable[[], Awaitable[int]]) -> int | signal.Signals:
     outcome: int | signal.Signals = 0
-    failure: Exception | None = None
-    async with trio.open_nursery() as nursery:
+    async with bare_nursery() as nursery:
 
         async def watch(*, task_status: trio.TaskStatus[None]) -> None:
             nonlocal outcome
@@ -124,11 +125,5 @@ async def _run(job: Callable[[], Awaitable[int]]) -> int | signal.Signals:
             nursery.cancel_scope.cancel()  # a second signal does what it always does
 
         await nursery.start(watch)
-        try:
-            outcome = await job()
-        except Exception as error:  # handed on below, bare: the nursery would wrap it in a group
-            failure = error
-        nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+        outcome = await job()
     return outcome

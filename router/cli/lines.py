@@ -10,7 +10,7 @@ import msgspec
 import trio
 from msgspec import Raw, Struct
 
-from router.protocol import MAX_BATCH_EVENTS, encode
+from router.protocol import MAX_BATCH_EVENTS, encode, field_error
 
 #: Makes the JSON of an event out of a line; raises BadLine.
 EventMaker = Callable[[bytes], bytes]
@@ -56,7 +56,7 @@ def _check_json(line: bytes, decode: Callable[[bytes], _T]) -> _T:
     except UnicodeDecodeError:
         raise BadLine("it is not UTF-8") from None
     except msgspec.ValidationError as error:
-        raise BadLine(_lower(str(error))) from None
+        raise BadLine(field_error(error).removeprefix(": ")) from None
     except msgspec.DecodeError as error:
         raise BadLine(f"it is not JSON: {str(error).removeprefix('JSON is malformed: ')}") from None
     except RecursionError:
@@ -67,10 +67,6 @@ def _check_object(data: bytes) -> bytes:
     if not data.lstrip().startswith(b"{"):
         raise BadLine("data must be a JSON object")
     return data
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
 
 
 class Batch(Struct):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from router.cli.client import complete_channel, target_of, target_options
+from router.cli.client import complete_channel, is_text, target_of, target_options
 from router.cli.terminal import Notes, end_by
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ _SHOWN = 60
 
 
 @click.command()
-@click.argument("channel", shell_complete=complete_channel)
-@click.argument("event_type", required=False)
+@click.argument("channel", callback=is_text, shell_complete=complete_channel)
+@click.argument("event_type", required=False, callback=is_text)
 @click.argument("data", required=False)
 @click.option(
     "--events",

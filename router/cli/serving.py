@@ -16,6 +16,7 @@ from router.cli.terminal import EXIT_BY_SIGNAL
 from router.config import Config, ConfigError
 from router.feeds.logs import LogHandler
 from router.loading import Loaded, reloadable_changes
+from router.nursery import bare_nursery
 from router.server import Server
 
 log = structlog.get_logger("router")
@@ -42,10 +43,8 @@ def serve(read: Callable[[], Loaded]) -> int:
         log.warning(warning)
     try:
         return trio.run(_serve, Server(loaded.config, handler), loaded.config, read)
-    except ConfigError:
-        raise
-    except KeyConfigError as error:
-        raise ConfigError(str(error)) from None
+    except (ConfigError, KeyConfigError) as error:
+        raise loaded.located(error) from None
     except Exception as error:
         reasons = [f"{type(each).__name__}: {each}" for each in _leaves(error)]
         log.critical("the server failed", reason="; ".join(reasons), exc_info=error)
@@ -63,9 +62,8 @@ def _leaves(error: Exception) -> Iterator[Exception]:
 
 async def _serve(server: Server, config: Config, read: Callable[[], Loaded]) -> int:
     exit_code = 0
-    failure: Exception | None = None
     serving = _Started()
-    async with trio.open_nursery() as nursery:
+    async with bare_nursery() as nursery:
 
         async def watch(*, task_status: trio.TaskStatus[None]) -> None:
             nonlocal exit_code
@@ -78,13 +76,7 @@ async def _serve(server: Server, config: Config, read: Callable[[], Loaded]) -> 
 
         await nursery.start(watch)
         await nursery.start(_watch_hangup, server, config, read, serving)
-        try:
-            await server.run(task_status=serving)
-        except Exception as error:  # handed on below, bare: the nursery would wrap it in a group
-            failure = error
-        nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+        await server.run(task_status=serving)
     return exit_code
 
 
@@ -128,8 +120,11 @@ async def _reload(server: Server, in_force: Config, read: Callable[[], Loaded]) 
     """Read the configuration again; what is in force now: the old one, where the new one cannot be used."""
     try:
         loaded = await trio.to_thread.run_sync(read)
-        await server.reload(loaded.config)
-    except (ConfigError, KeyConfigError) as error:
+        try:
+            await server.reload(loaded.config)
+        except (ConfigError, KeyConfigError) as error:
+            raise loaded.located(error) from None
+    except ConfigError as error:
         log.error("the configuration cannot be used, so nothing has changed", reason=str(error))
         return in_force
     except Exception as error:  # a fault of ours ends no server that runs

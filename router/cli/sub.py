@@ -8,14 +8,16 @@ from collections.abc import Sequence
 
 import click
 
-from router.cli.client import complete_channel, target_of, target_options
+from router.cli.client import complete_channel, is_text, target_of, target_options
 from router.cli.terminal import Notes, end_by, wants_colour
 
 FORMATS = ("json", "pretty", "compact")
 
 
 @click.command()
-@click.argument("channels", metavar="CHANNEL...", nargs=-1, required=True, shell_complete=complete_channel)
+@click.argument(
+    "channels", metavar="CHANNEL...", nargs=-1, required=True, callback=is_text, shell_complete=complete_channel
+)
 @click.option(
     "--format",
     "style",

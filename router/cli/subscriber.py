@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-import trio
-
 from router.cli.foreground import Output, ReaderGone
 from router.cli.rendering import Renderer
-from router.cli.terminal import Notes
+from router.cli.terminal import Notes, span
+from router.nursery import bare_nursery
 from router.talk import Conversation, Lost, Return, Target, keep_talking
 from router.talk.said import (
     Connected,
@@ -72,13 +71,13 @@ class Subscriber:
             router.talk.TalkError: The target cannot be used.
         """
         code = 0
-        failure: Exception | None = None
-        async with trio.open_nursery() as nursery:
+        gone = False
+        async with bare_nursery() as nursery:
 
             async def watch_reader() -> None:
-                nonlocal failure
+                nonlocal gone
                 await self._output.wait_for_no_reader()
-                failure = ReaderGone()
+                gone = True
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(watch_reader)
@@ -88,11 +87,8 @@ class Subscriber:
                 hint = f"; {TOKEN_HINT}" if lost.may_return is Return.WITH_FRESH_TOKEN else ""
                 self._notes.error(f"{lost}{hint}")
                 code = 1
-            except Exception as error:  # handed on below, bare
-                failure = error
-            nursery.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
+        if gone:
+            raise ReaderGone
         return code
 
     def _on_lost(self, lost: Lost, delay_s: float) -> None:
@@ -106,7 +102,7 @@ class Subscriber:
             self._notes.say(f"connected again as {who}")
             self._begin(connected)
         else:
-            self._notes.say(f"connected to {self._target.url} as {who}")
+            self._notes.say(f"connected to {self._target.shown} as {who}")
         known = {*connected.channels, *connected.denied}
         if missing := [name for name in self._channels if name not in known]:
             await conversation.send({"type": "subscribe", "channels": missing, "id": _SUBSCRIBE_ID})
@@ -161,7 +157,7 @@ class Subscriber:
             elif before is not None and before.seq < position.seq:
                 lost = position.seq - before.seq
                 self._notes.warn(
-                    f"GAP on {name}: {_events(lost)} lost while away, {_span(before.seq + 1, position.seq)}"
+                    f"GAP on {name}: {_events(lost)} lost while away, seq {span(before.seq + 1, position.seq)}"
                 )
             self._positions[name] = position
         self._subscribed.update(message.channels)
@@ -180,14 +176,10 @@ class Subscriber:
 
 
 def _describe(gap: Gap) -> str:
-    where = "" if gap.start is None or gap.to is None else f", {_span(gap.start, gap.to)}"
+    where = "" if gap.start is None or gap.to is None else f", seq {span(gap.start, gap.to)}"
     lost = "events" if gap.count is None else _events(gap.count)
     return f"GAP on {gap.of}: {lost} lost{where} ({gap.reason})"
 
 
 def _events(count: int) -> str:
     return f"{count:,} event{'' if count == 1 else 's'}"
-
-
-def _span(first: int, last: int) -> str:
-    return f"seq {first}" if first == last else f"seq {first}-{last}"

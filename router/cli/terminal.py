@@ -25,6 +25,11 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def span(first: int, last: int) -> str:
+    """Numbers from one to another, for example `7` or `1-3`."""
+    return str(first) if first == last else f"{first}-{last}"
+
+
 def wants_colour(stream: IO[str] | None, environment: Mapping[str, str] = os.environ) -> bool:
     """Whether to write colours: to a terminal that knows them, unless `NO_COLOR` is set (https://no-color.org)."""
     if stream is None or environment.get("NO_COLOR") or environment.get("TERM") == "dumb":

@@ -85,7 +85,10 @@ def token(
     \b
     export NEUROGRAPH_TOKEN="$(neurograph-router token --sub alice --role developer --expires 8h)"
     """  # noqa: D301 - click wants that character
-    config = load_settings(file, settings, {}).config
+    from router.config import ConfigError
+
+    loaded = load_settings(file, settings, {})
+    config = loaded.config
     _check_role(role, config)
     now = int(time.time())
     made: dict[str, Any] = {"sub": user, "role": role, "iat": now}
@@ -99,7 +102,11 @@ def token(
     }
     made |= {name: value for name, value in given.items() if value is not None}
     made |= dict(map(_claim, claims))
-    click.echo(sign(made, config))
+    try:
+        signed = sign(made, config)
+    except ConfigError as error:
+        raise loaded.located(error) from None
+    click.echo(signed)
 
 
 def _check_role(role: str, config: Config) -> None:

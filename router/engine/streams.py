@@ -42,6 +42,11 @@ class Streams:
     def __getitem__(self, channel: str) -> Stream:
         return self._streams[channel]
 
+    def seq_of(self, channel: str) -> int:
+        """The seq behind which a channel goes on, whether it has a stream at the moment or not."""
+        stream = self._streams.get(channel)
+        return self._seqs.get(channel, self._highest_forgotten) if stream is None else stream.seq
+
     def open_fixed(self) -> None:
         """Make the streams of fixed channels that have none."""
         for spec in self._channels:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TypeVar, cast
@@ -14,9 +14,12 @@ from actors import ActorError, ActorRef, Reply
 from router.attachment import REVOKED, admits_anonymous, anonymous
 from router.auth import Authenticator, InvalidTokenError
 from router.identity import Identity
+from router.intake import Intake
 from router.letters import Message
 from router.permissions import ADMIN
+from router.rest.asgi import Scope
 from router.rest.problems import ProblemError
+from router.rest.rate import Callers, address_of
 from router.state import RouterState
 
 R = TypeVar("R")
@@ -34,11 +37,23 @@ class Context:
         state: The router's; read, never changed.
         router: Does what changes something.
         authenticator: Checks tokens; None: there is no key.
+        intakes: Judge what is published, for each user or address one, so that a rate holds for all its calls.
     """
 
     state: RouterState
     router: ActorRef[Message]
     authenticator: Authenticator | None
+    intakes: Callers[Intake]
+
+
+def make_context(state: RouterState, authenticator: Authenticator | None, router: ActorRef[Message]) -> Context:
+    """Make it for one server."""
+    return Context(
+        state,
+        router,
+        authenticator,
+        Callers(lambda: Intake(state.config, state.channels, state.clock, trio.current_time)),
+    )
 
 
 async def identify(context: Context, authorization: str | None) -> Identity:
@@ -78,6 +93,12 @@ def caller() -> Identity:
     return cast(Identity, g.identity)
 
 
+def intake_of(context: Context, identity: Identity, scope: Scope) -> Intake:
+    """Who judges what is published by a request: for all of a user's the same, or without one of an address's."""
+    user_id = identity.user_id
+    return context.intakes[f"address {address_of(scope)}" if user_id is None else f"user {user_id}"]
+
+
 def require_admin(identity: Identity, what: str) -> None:
     """Refuse everybody else.
 
@@ -92,17 +113,45 @@ async def ask(context: Context, question: Callable[[Reply[R]], Message], within_
     """Ask the router.
 
     Raises:
-        ProblemError: It did not answer. What was asked may have been done all the same.
+        ProblemError: It is going down, and was not asked; or it did not answer, and may have done what was asked.
 
     Cancellation: likewise.
     """
+    if context.state.draining:
+        raise _going_down()
     try:
         with trio.fail_after(within_s):
             return await context.router.ask(question)
     except ActorError as error:
-        raise _unavailable(str(error)) from None
+        raise (_going_down() if context.state.going_down.is_set() else _unavailable(str(error))) from None
     except trio.TooSlowError:
         raise _unavailable(f"the router did not answer within {within_s:g} s") from None
+
+
+async def before_goodbye(context: Context, wait: Callable[[], Awaitable[R]]) -> R:
+    """Wait for something, but no longer than until the server goes down.
+
+    Raises:
+        ProblemError: It goes down.
+
+    Cancellation: as that of `wait`, which the going down cancels.
+    """
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_at_goodbye, context.state, scope)
+            result = await wait()
+            nursery.cancel_scope.cancel()
+        return result
+    raise _going_down()
+
+
+async def _cancel_at_goodbye(state: RouterState, scope: trio.CancelScope) -> None:
+    await state.going_down.wait()
+    scope.cancel()
+
+
+def _going_down() -> ProblemError:
+    return _unavailable("the server is going down")
 
 
 def _unavailable(detail: str) -> ProblemError:

@@ -17,8 +17,8 @@ from werkzeug.exceptions import HTTPException
 from actors import ActorRef
 from router.auth import Authenticator
 from router.letters import Message
-from router.rest.admission import Context, identify
-from router.rest.asgi import App
+from router.rest.admission import Context, identify, make_context
+from router.rest.asgi import App, header
 from router.rest.broadcast import add_broadcast
 from router.rest.channels import add_channels
 from router.rest.connections import add_connections
@@ -49,7 +49,7 @@ def make_app(state: RouterState, authenticator: Authenticator | None, router: Ac
         router: Does what changes something.
     """
     config = state.config
-    context = Context(state, router, authenticator)
+    context = make_context(state, authenticator, router)
     app: App = Uploads(cast(App, make_quart(context)), context, f"{API}/events")
     if config.rate_http is not None and not config.development:
         app = RateLimit(app, config.rate_http, trio.current_time)
@@ -76,6 +76,12 @@ def make_quart(context: Context) -> QuartTrio:
     app.config["PROPAGATE_EXCEPTIONS"] = False  # whatever FLASK_DEBUG says, a failure is a problem document
     app.url_map.merge_slashes = False
 
+    @app.before_request
+    def require_its_own_path() -> None:
+        path = request.scope["path"]  # the same for what stands before Quart, which would cut slashes off the front
+        if path != request.path:
+            raise ProblemError(HTTPStatus.NOT_FOUND, _nothing_at(path))
+
     @app.errorhandler(ProblemError)
     def problem(error: ProblemError) -> Response:
         return Response(error.body(), status=error.status, headers=error.headers)
@@ -84,7 +90,7 @@ def make_quart(context: Context) -> QuartTrio:
     def http_error(error: HTTPException) -> Response:
         status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
         detail = {
-            HTTPStatus.NOT_FOUND: f"there is nothing at {request.path[:64]!r}; /docs shows what there is",
+            HTTPStatus.NOT_FOUND: _nothing_at(request.path),
             HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method[:16]} is not possible here; the header Allow says what is",
             HTTPStatus.REQUEST_TIMEOUT: f"the body was not whole within {config.message_s:g} s",
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE: f"the body has more than {config.max_body_bytes} bytes; "
@@ -107,13 +113,17 @@ def make_quart(context: Context) -> QuartTrio:
     return app
 
 
+def _nothing_at(path: str) -> str:
+    return f"there is nothing at {path[:64]!r}; /docs shows what there is"
+
+
 def _api(context: Context) -> Blueprint:
     api = Blueprint("api", __name__)
 
     @api.before_request
     async def sign_in() -> None:
         if request.method != "OPTIONS":  # by it a browser asks whether it may call at all, and sends no token
-            g.identity = await identify(context, request.headers.get("Authorization"))
+            g.identity = await identify(context, header(request.scope, b"authorization"))
 
     add_status(api, context)
     add_channels(api, context)

@@ -7,8 +7,9 @@ from typing import Any
 
 from router.rest.problems import ProblemError
 
+Message = Mapping[str, Any]
 Scope = Mapping[str, Any]
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 

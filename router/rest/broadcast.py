@@ -6,18 +6,16 @@ from http import HTTPStatus
 from typing import Annotated
 
 import msgspec
-import trio
 from msgspec import UNSET, Meta, Struct, UnsetType
-from quart import Blueprint, Response
+from quart import Blueprint, Response, request
 
 from router.attachment import grants_of
 from router.errors import ErrorCode
 from router.events import EVENT_TYPE_JSON, AnyData, EventTypeError
 from router.identity import Identity
-from router.intake import Intake
 from router.letters import Broadcast, Events, Receipt, SendTo, SendToCall
 from router.protocol import Publish, Refusal, field_error
-from router.rest.admission import Context, ask, caller, require_admin
+from router.rest.admission import Context, ask, caller, intake_of, require_admin
 from router.rest.answers import Data, EventType, Ok, answered, data_of
 from router.rest.operations import operation
 from router.rest.problems import ProblemError, of_refusal
@@ -112,10 +110,8 @@ def _invalid(text: str) -> Refusal:
 
 
 async def _publish(context: Context, who: Identity, channel: str, body: BroadcastBody, size: int) -> BroadcastDone:
-    state = context.state
-    intake = Intake(state.config, state.channels, state.clock, trio.current_time)
     message = Publish(channel=channel, event_type=body.event_type, data=data_of(body.data))
-    intake.check_publish(message, grants_of(state, who), size)
+    intake_of(context, who, request.scope).check_publish(message, grants_of(context.state, who), size)
     events = Events(channel, [message])
     answers: list[Receipt | Refusal] = await ask(context, lambda reply: Broadcast(reply, [events]))
     (receipt,) = answers

@@ -12,6 +12,7 @@ from router.access import Grants
 from router.attachment import grants_of
 from router.errors import ErrorCode
 from router.events import ChannelSpec
+from router.identity import Identity
 from router.permissions import ADMIN
 from router.rest.admission import Context, caller
 from router.rest.answers import answered
@@ -50,16 +51,10 @@ class ChannelList(Struct):
     next: Next = UNSET
 
 
-class Channel(Struct):
+class Channel(Details, kw_only=True):
     """One channel, or a pattern. `subscriber_ids` are there for the role admin only."""
 
     channel: str
-    description: str
-    pattern: bool
-    may_subscribe: bool
-    may_publish: bool
-    subscribers: int
-    position: Position | UnsetType = UNSET
     subscriber_ids: list[str] | UnsetType = UNSET
     next: Next = UNSET
 
@@ -75,19 +70,7 @@ def add_channels(blueprint: Blueprint, context: Context) -> None:
 
         Those of a pattern such as `orders.*` are there once they have been used.
         """
-        names = {spec.name for spec in state.channels} | {stream.name for stream in state.streams}
-        found, following = page(names, str, read_query(LargePageQuery))
-        grants = grants_of(state, caller())
-        details = {name: each for name in found if (each := _find(state, grants, name)) is not None}
-        return answered(
-            ChannelList(
-                channels=[name for name, each in details.items() if not each.pattern],
-                patterns=[name for name, each in details.items() if each.pattern],
-                descriptions={name: each.description for name, each in details.items()},
-                details=details,
-                next=following,
-            )
-        )
+        return answered(_list(state, caller(), read_query(LargePageQuery)))
 
     @blueprint.get("/channels/<channel>")
     @operation("Channels", Channel, query=PageQuery, problems=[HTTPStatus.NOT_FOUND])
@@ -96,17 +79,32 @@ def add_channels(blueprint: Blueprint, context: Context) -> None:
 
         For the role admin with the ids of its subscribers, in pages.
         """
-        query = read_query(PageQuery)
-        details = _find(state, grants_of(state, caller()), channel)
-        if details is None:
-            text = f"Unknown channel: {channel[:64]}"
-            raise ProblemError(HTTPStatus.NOT_FOUND, text, code=ErrorCode.UNKNOWN_CHANNEL)
-        found: list[str] | UnsetType = UNSET
-        following: str | UnsetType = UNSET
-        if caller().role == ADMIN:
-            readers = (session.client_id for session in state.sessions if channel in session.subscriptions)
-            found, following = page(readers, str, query)
-        return answered(Channel(channel=channel, **asdict(details), subscriber_ids=found, next=following))
+        return answered(_one(state, caller(), channel, read_query(PageQuery)))
+
+
+def _list(state: RouterState, who: Identity, query: PageQuery) -> ChannelList:
+    names = {spec.name for spec in state.channels} | {stream.name for stream in state.streams}
+    found, following = page(names, str, query)
+    grants = grants_of(state, who)
+    details = {name: each for name in found if (each := _find(state, grants, name)) is not None}
+    return ChannelList(
+        channels=[name for name, each in details.items() if not each.pattern],
+        patterns=[name for name, each in details.items() if each.pattern],
+        descriptions={name: each.description for name, each in details.items()},
+        details=details,
+        next=following,
+    )
+
+
+def _one(state: RouterState, who: Identity, name: str, query: PageQuery) -> Channel:
+    details = _find(state, grants_of(state, who), name)
+    if details is None:
+        raise ProblemError(HTTPStatus.NOT_FOUND, f"Unknown channel: {name[:64]}", code=ErrorCode.UNKNOWN_CHANNEL)
+    channel = Channel(channel=name, **asdict(details))
+    if who.role == ADMIN:
+        readers = (session.client_id for session in state.sessions if name in session.subscriptions)
+        channel.subscriber_ids, channel.next = page(readers, str, query)
+    return channel
 
 
 def _find(state: RouterState, grants: Grants, name: str) -> Details | None:
@@ -125,5 +123,5 @@ def _describe(state: RouterState, grants: Grants, name: str, spec: ChannelSpec) 
         may_subscribe=grants.may_subscribe(name),
         may_publish=grants.may_publish(name),
         subscribers=len(state.subscriptions.readers(name)),
-        position=Position(state.epoch, state.streams[name].seq if name in state.streams else 0),
+        position=Position(state.epoch, state.streams.seq_of(name)),
     )

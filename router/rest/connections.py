@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from operator import attrgetter
 
 from msgspec import UNSET, Struct
 from msgspec.structs import asdict
@@ -85,7 +86,7 @@ def add_connections(blueprint: Blueprint, context: Context) -> None:
         For the role admin.
         """
         require_admin(caller(), _FOR_ADMINS)
-        found, following = page(state.sessions, _client_id, read_query(PageQuery))
+        found, following = page(state.sessions, attrgetter("client_id"), read_query(PageQuery))
         return answered(ConnectionList([_describe(state, session) for session in found], following))
 
     @blueprint.get("/connections/<client_id>")
@@ -118,10 +119,6 @@ def add_connections(blueprint: Blueprint, context: Context) -> None:
 
 def _no_client(client_id: str) -> ProblemError:
     return ProblemError(HTTPStatus.NOT_FOUND, f"there is no client {client_id[:64]!r}")
-
-
-def _client_id(session: Session) -> str:
-    return session.client_id
 
 
 def _describe(state: RouterState, session: Session) -> Connection:

@@ -6,13 +6,16 @@ This is the judge, and the call with a JSON array, whose body is in memory whole
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 import trio
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
-from quart import Blueprint, Response
+from msgspec.structs import asdict
+from quart import Blueprint, Response, request
 
 from router.attachment import grants_of
 from router.errors import ErrorCode
@@ -20,11 +23,13 @@ from router.identity import Identity
 from router.intake import Intake
 from router.letters import Broadcast, Events, Receipt
 from router.protocol import Publish, Refusal
-from router.rest.admission import Context, ask, caller, require_still_good
+from router.rest.admission import Context, ask, before_goodbye, caller, intake_of, require_still_good
 from router.rest.answers import Data, EventType, data_of
 from router.rest.operations import operation
-from router.rest.problems import CONTENT_TYPE, Problem, ProblemError
+from router.rest.problems import Problem, ProblemError
 from router.rest.reading import JSON, NDJSON, decode, decode_body, read_body
+
+T = TypeVar("T")
 
 #: What the router is given at a time, at most.
 BATCH_EVENTS = 1000
@@ -77,12 +82,21 @@ class Judge:
     one channel, and the number of each event.
     """
 
-    def __init__(self, context: Context, identity: Identity) -> None:
-        state = context.state
+    def __init__(self, context: Context, identity: Identity, intake: Intake, *, patient: bool) -> None:
+        """Make a judge.
+
+        Args:
+            context: What there is.
+            identity: The caller.
+            intake: The caller's, which knows its rate.
+            patient: Events over the rate are waited with, and else refused.
+        """
         self._context = context
         self._identity = identity
-        self._intake = Intake(state.config, state.channels, state.clock, trio.current_time)
-        self._grants = grants_of(state, identity)
+        self._intake = intake
+        self._patient = patient
+        self._grants = grants_of(context.state, identity)
+        self._retry_after: float | None = None
         self._judged = 0
         self._accepted = 0
         self._rejected: list[Rejected] = []
@@ -104,7 +118,7 @@ class Judge:
         if self._judged % _ITEMS_BETWEEN_YIELDS == 0:
             await trio.lowlevel.checkpoint()
         try:
-            message = await self._check(payload)
+            message = await self._check(number, payload)
         except Refusal as refusal:
             self.reject(number, refusal.message)
             return
@@ -118,7 +132,7 @@ class Judge:
         if self._events >= BATCH_EVENTS or self._bytes >= BATCH_BYTES:
             await self.flush()
 
-    async def _check(self, payload: bytes) -> Publish:
+    async def _check(self, number: int, payload: bytes) -> Publish:
         item = decode(payload, _decode_item)
         message = Publish(channel=item.channel, event_type=item.event_type, data=data_of(item.data))
         while True:
@@ -127,10 +141,29 @@ class Judge:
             except Refusal as refusal:
                 if refusal.retry_after is None:
                     raise
+                if not self._patient:
+                    self._retry_after = refusal.retry_after
+                    raise Refusal(refusal.code, f"{refusal.code}: {refusal.message}") from None
                 await self.flush()  # what is over the rate comes later, as under any other back-pressure
-                await trio.sleep(refusal.retry_after)
+                await self.wait(number, partial(trio.sleep, refusal.retry_after))
             else:
                 return message
+
+    async def wait(self, number: int, wait: Callable[[], Awaitable[T]]) -> T:
+        """Wait, with nothing in hand, for the event of this number.
+
+        Raises:
+            ProblemError: The server goes down.
+
+        Cancellation: as that of `wait`.
+        """
+        try:
+            return await before_goodbye(self._context, wait)
+        except ProblemError as error:
+            raise self._told(error, number) from None
+
+    def _told(self, error: ProblemError, number: int) -> ProblemError:
+        return error.told(f"{self._accepted} events before line {number} were accepted")
 
     def reject(self, number: int, error: str) -> None:
         """Count an event as not published."""
@@ -152,7 +185,7 @@ class Judge:
             require_still_good(self._context, self._identity)
             answers: list[Receipt | Refusal] = await ask(self._context, lambda reply: Broadcast(reply, runs))
         except ProblemError as error:
-            raise error.told(f"{self._accepted} events before line {numbers[0][0]} were accepted") from None
+            raise self._told(error, numbers[0][0]) from None
         for lines, answer in zip(numbers, answers, strict=True):
             if isinstance(answer, Refusal):
                 for line in lines:
@@ -160,23 +193,21 @@ class Judge:
             else:
                 self._accepted += len(lines)
 
-    def verdict(self) -> tuple[HTTPStatus, str, bytes]:
-        """Status, content type and body of the answer."""
+    def verdict(self) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and body of the answer."""
         rejected = sorted(self._rejected, key=lambda each: each.line)
         if self._accepted:
             done = EventsDone(self._accepted, rejected, self._rejected_count)
-            return HTTPStatus.OK, JSON, msgspec.json.encode(done)
-        status = HTTPStatus.BAD_REQUEST
+            return HTTPStatus.OK, {"Content-Type": JSON}, msgspec.json.encode(done)
+        detail = "none of the events can be published" if rejected else "there is no event in the body"
+        error = ProblemError(HTTPStatus.BAD_REQUEST, detail, code=ErrorCode.INVALID_MESSAGE)
+        if self._retry_after is not None:
+            detail = "none of the events was published, and some were over the rate"
+            error = ProblemError(HTTPStatus.TOO_MANY_REQUESTS, detail, retry_after=self._retry_after)
         problem = EventsProblem(
-            title=status.phrase,
-            status=status,
-            detail="none of the events can be published" if rejected else "there is no event in the body",
-            code=ErrorCode.INVALID_MESSAGE,
-            accepted=0,
-            rejected=rejected,
-            rejected_count=self._rejected_count,
+            **asdict(error.problem), accepted=0, rejected=rejected, rejected_count=self._rejected_count
         )
-        return status, CONTENT_TYPE, msgspec.json.encode(problem)
+        return error.status, error.headers, msgspec.json.encode(problem)
 
 
 def add_events(blueprint: Blueprint, context: Context) -> None:
@@ -201,10 +232,10 @@ def add_events(blueprint: Blueprint, context: Context) -> None:
         on its channel. They are judged one by one, and those that pass are published in their order.
         """
         payload = await read_body((JSON, NDJSON))
-        judge = Judge(context, caller())
+        judge = Judge(context, caller(), intake_of(context, caller(), request.scope), patient=False)
         items: list[Raw] = decode_body(payload, _decode_array)
         for index, item in enumerate(items):
             await judge.take(index, bytes(item))
         await judge.flush()
-        status, content_type, body = judge.verdict()
-        return Response(body, status=status, content_type=content_type)
+        status, headers, body = judge.verdict()
+        return Response(body, status=status, headers=headers)

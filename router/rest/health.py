@@ -10,10 +10,9 @@ from quart import Quart, Response
 
 from router.letters import Broadcast, Receipt
 from router.protocol import Refusal
-from router.rest.admission import RETRY_AFTER_S, Context, ask
+from router.rest.admission import Context, ask
 from router.rest.answers import Ok, answered
 from router.rest.operations import operation
-from router.rest.problems import ProblemError
 
 #: Who asks often wants to know soon.
 READY_WITHIN_S = 2.0
@@ -51,8 +50,5 @@ def add_health(app: Quart, context: Context) -> None:
         503 while it is going down, or where its router does not answer. Needs no token, and is not counted against
         the rate limit.
         """
-        if context.state.draining:
-            text = "the server is going down"
-            raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, text, retry_after=RETRY_AFTER_S)
         _: list[Receipt | Refusal] = await ask(context, lambda reply: Broadcast(reply, []), READY_WITHIN_S)
         return answered(Ready())

@@ -17,6 +17,11 @@ class Lines:
         self._number = 0
         self._too_long = False
 
+    @property
+    def next(self) -> int:
+        """The number of the line that is not whole yet."""
+        return self._number + 1
+
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes | None]]:
         """The lines that `data` ends, with their numbers from 1; None: too long. Blank ones are left out.
 

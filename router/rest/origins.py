@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -32,12 +33,11 @@ class Origins:
             return
         asks_first = origin is not None and header(scope, b"access-control-request-method") is not None
 
-        async def send_more(event: dict[str, Any]) -> None:
+        async def send_more(event: Mapping[str, Any]) -> None:
             if event["type"] == "http.response.start":
-                event["headers"] = [*event["headers"], _VARY, *_allowing(origin)]
-                if asks_first:
-                    event["headers"] += _preflight(event["headers"])
-            await send(event)
+                headers = [*event["headers"], _VARY, *_allowing(origin)]
+                event = {**event, "headers": headers + _preflight(headers) if asks_first else headers}
+            await send(dict(event))
 
         await self._app(scope, receive, send_more)
 

@@ -12,6 +12,7 @@ from quart import request
 
 from router.errors import ErrorCode
 from router.protocol import Refusal, field_error
+from router.rest.asgi import header
 from router.rest.problems import ProblemError, of_refusal
 
 T = TypeVar("T")
@@ -45,7 +46,7 @@ async def read_body(allowed: Iterable[str] = (JSON,)) -> bytes:
 
     Cancellation: safe.
     """
-    require_type(request.headers.get("Content-Type"), request.headers.get("Content-Encoding"), allowed)
+    require_type(header(request.scope, b"content-type"), header(request.scope, b"content-encoding"), allowed)
     body = await request.get_data(cache=False, as_text=False)
     return cast(bytes, body)
 

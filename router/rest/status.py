@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
@@ -67,13 +68,9 @@ def add_status(blueprint: Blueprint, context: Context) -> None:
         )
         if caller().role == ADMIN:
             connected = (session for session in state.sessions if session.lane is not None)
-            found, figures.next = page(connected, _client_id, query)
+            found, figures.next = page(connected, attrgetter("client_id"), query)
             figures.clients = [_describe(state, session) for session in found]
         return answered(Status(websocket=figures))
-
-
-def _client_id(session: Session) -> str:
-    return session.client_id
 
 
 def _describe(state: RouterState, session: Session) -> Client:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from router.rest.admission import Context, identify
-from router.rest.asgi import App, Receive, Scope, Send, answer, header, refuse
+from router.rest.admission import Context, identify, intake_of
+from router.rest.asgi import App, Receive, Scope, Send, answer, encoded, header, refuse
 from router.rest.events import Judge
 from router.rest.lines import Lines
 from router.rest.problems import ProblemError
 from router.rest.reading import NDJSON, media_type, require_type
+
+#: Of a line, for all but the event's `data`.
+ENVELOPE_BYTES = 4096
 
 
 class Uploads:
@@ -23,6 +26,7 @@ class Uploads:
         self._app = app
         self._context = context
         self._path = path
+        self._max_line_bytes = context.state.config.max_event_bytes + ENVELOPE_BYTES
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -40,18 +44,18 @@ class Uploads:
             await refuse(send, error)
             return
         if judge is not None:
-            status, content_type, body = judge.verdict()
-            await answer(send, status, [(b"content-type", content_type.encode())], body)
+            status, headers, body = judge.verdict()
+            await answer(send, status, encoded(headers), body)
 
     async def _take_in(self, scope: Scope, receive: Receive) -> Judge | None:
         """Publish what comes; None: the client has left before the end, and of its last line nothing is published."""
         identity = await identify(self._context, header(scope, b"authorization"))
         require_type(NDJSON, header(scope, b"content-encoding"), (NDJSON,))
-        judge = Judge(self._context, identity)
-        lines = Lines(self._context.state.config.max_message_bytes)
+        judge = Judge(self._context, identity, intake_of(self._context, identity, scope), patient=True)
+        lines = Lines(self._max_line_bytes)
         more = True
         while more:
-            event = await receive()
+            event = await judge.wait(lines.next, receive)
             if event["type"] == "http.disconnect":
                 return None
             await self._judge(judge, lines.feed(event.get("body", b"")))
@@ -63,8 +67,7 @@ class Uploads:
         """Judge lines, and publish them before more is read."""
         for number, line in lines:
             if line is None:
-                limit = self._context.state.config.max_message_bytes
-                judge.reject(number, f"the line has more than {limit} bytes")
+                judge.reject(number, f"the line has more than {self._max_line_bytes} bytes")
             else:
                 await judge.take(number, line)
         await judge.flush()

@@ -16,6 +16,7 @@ from websockets.trio.client import ClientConnection
 from websockets.trio.client import connect as open_websocket
 
 from router.errors import CloseCode, RouterError
+from router.nursery import bare_nursery
 from router.talk.said import Connected, Goodbye, Message, read
 from router.talk.target import CLOSE_S, OPEN_S, Target
 
@@ -147,27 +148,19 @@ async def connect(target: Target, token: str | None, session: str | None = None)
     Cancellation: the connection is closed all the same, which ends the session; it may take `CLOSE_S`.
     """
     opening = open_websocket(target.address(session), **target.options(token))
-    failure: Exception | None = None
-    async with trio.open_nursery() as watching:
+    async with bare_nursery() as watching:
         ours = trio.CancelScope()
         watching.start_soon(_pass_on_cancellation, ours)
         # The library's tasks must outlive a cancellation: without them nothing can be closed in order.
         with trio.CancelScope(shield=True):
-            async with trio.open_nursery() as tasks:
-                try:
-                    with ours:
-                        connection = await _open(target, opening, tasks)
-                        try:
-                            yield Conversation(connection)
-                        finally:
-                            with trio.move_on_after(CLOSE_S, shield=True):
-                                await connection.aclose()
-                except Exception as error:  # handed on below, bare: nurseries would wrap it in groups
-                    failure = error
-                tasks.cancel_scope.cancel()
-        watching.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+            async with bare_nursery() as tasks:
+                with ours:
+                    connection = await _open(target, opening, tasks)
+                    try:
+                        yield Conversation(connection)
+                    finally:
+                        with trio.move_on_after(CLOSE_S, shield=True):
+                            await connection.aclose()
 
 
 async def _pass_on_cancellation(scope: trio.CancelScope) -> None:
@@ -193,7 +186,9 @@ def _unreachable(target: Target, error: OSError | trio.BrokenResourceError | Inv
             why = f"it answers {response.status_code} and opens no WebSocket; the path is /ws"
         case InvalidMessage():
             why = "it does not answer as a WebSocket server; does it want wss://?"
-        case InvalidHandshake() | InvalidURI():
+        case InvalidURI(msg=reason):
+            again, why = Return.NO, reason
+        case InvalidHandshake():
             again = Return.NO
         case trio.BrokenResourceError(__cause__=ssl.SSLCertVerificationError() as cause):
             again, why = Return.NO, f"its certificate is not trusted: {cause.verify_message}; give its CA with --ca"
@@ -203,7 +198,7 @@ def _unreachable(target: Target, error: OSError | trio.BrokenResourceError | Inv
             why = "it hung up"
         case _:
             why = _reason(error)
-    return Lost(f"cannot connect to {target.url}: {why}", again)
+    return Lost(f"cannot connect to {target.shown}: {why}", again)
 
 
 def _reason(error: OSError) -> str:

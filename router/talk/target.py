@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Callable
 from typing import Any, Final
@@ -18,6 +19,7 @@ CLOSE_S: Final = 1.0
 #: The library's own pings show the server that we live though we read nothing, because our output waits.
 _PING_S: Final = 20.0
 _MAX_MESSAGE_BYTES: Final = 16 << 20
+_USER, _QUERY = re.compile("^([a-z]+://)?.*@"), re.compile(r"\?[^#]*")
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
@@ -37,6 +39,11 @@ class Target(Struct, frozen=True):
     url: str
     token: Callable[[], str | None] = lambda: None
     ca: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """The URL as people may see it: without user, password and query, in which there may be a token."""
+        return _USER.sub(r"\1", _QUERY.sub("", self.url))
 
     def address(self, reconnection_token: str | None = None) -> str:
         """The URL to open.
@@ -66,7 +73,7 @@ class Target(Struct, frozen=True):
             options["additional_headers"] = {"Authorization": f"Bearer {token}"}
         if self.ca is not None:
             if parts.scheme != "wss":
-                raise TalkError(f"a CA file is of use with wss:// only, not with {self.url}")
+                raise TalkError(f"a CA file is of use with wss:// only, not with {self.shown}")
             try:
                 options["ssl"] = ssl.create_default_context(cafile=self.ca)
             except OSError as error:
@@ -75,9 +82,11 @@ class Target(Struct, frozen=True):
 
     def _parts(self) -> SplitResult:
         try:
+            self.url.encode()  # arguments and variables may hold bytes that are no text
             parts = urlsplit(self.url)
-            if parts.scheme in ("ws", "wss") and parts.hostname and parts.port != 0 and not parts.fragment:
+            whole = parts.username is None or parts.password is not None  # the library takes no user without one
+            if parts.scheme in ("ws", "wss") and parts.hostname and parts.port != 0 and not parts.fragment and whole:
                 return parts
         except ValueError:
             pass
-        raise TalkError(f"{self.url!r} is no router's address; write it as ws://127.0.0.1:8000/ws or wss://…")
+        raise TalkError(f"{self.shown!r} is no router's address; write it as ws://127.0.0.1:8000/ws or wss://…")

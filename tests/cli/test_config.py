@@ -2,10 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from router.auth import Authenticator
 from router.loading import load
+from tests.certificates import certificate
+from tests.cli.program import run
 from tests.cli.test_main import exit_code_of
 
 
@@ -51,3 +55,68 @@ def test_what_cannot_be_used_is_told_in_one_line(capsys: pytest.CaptureFixture[s
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err == "neurograph-router: --port='http': must be a whole number from 0 to 65535\n"
+
+
+# The files that it names
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"jwt_keys": "short"}, "NEUROGRAPH_JWT_KEYS: jwt_keys[0]: 5 bytes are too short"),
+        (
+            {"jwt_public_key_file": "/nowhere"},
+            "NEUROGRAPH_JWT_PUBLIC_KEY_FILE: jwt_public_key_file '/nowhere' cannot be read: No such file",
+        ),
+        ({"jwt_public_key_file": __file__}, "NEUROGRAPH_JWT_PUBLIC_KEY_FILE: jwt_public_key_file: not readable"),
+        ({"jwks": "/nowhere"}, "NEUROGRAPH_JWKS: jwks: /nowhere: No such file"),
+        (
+            {"tls_certificate_file": __file__, "tls_key_file": "/nowhere"},
+            "NEUROGRAPH_TLS_KEY_FILE: tls_key_file '/nowhere' cannot be read: No such file",
+        ),
+        (
+            {"jwt_keys": "k" * 32, "jwt_algorithms": "HS256,HS385"},
+            "NEUROGRAPH_JWT_ALGORITHMS: jwt_algorithms: no configured key is for HS385",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", ["config", "serve"])
+async def test_what_the_server_would_refuse_is_refused(command: str, settings: dict[str, Any], said: str) -> None:
+    done = await run(command, **settings)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.splitlines()[-1].startswith(f"neurograph-router: {said}")
+
+
+def test_the_line_of_a_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "router.toml"
+    file.write_text('port = 1\njwt_keys = ["short"]\n')
+    assert exit_code_of("config", "--config", str(file)) == 2
+    assert capsys.readouterr().err.startswith(f"neurograph-router: {file}:2: jwt_keys[0]: 5 bytes are too short")
+
+
+async def test_files_that_are_good_leave_no_word(tmp_path: Path) -> None:
+    done = await run("config", **certificate(tmp_path).settings)
+    assert (done.code, done.err) == (0, "")
+    again = tmp_path / "again.toml"
+    again.write_text(done.out)
+    assert load(str(again), {}).config.tls_key_file is not None
+
+
+async def test_what_is_logged_meanwhile_does_not_get_into_the_output(tmp_path: Path) -> None:
+    done = await run("config", jwks="http://keys.example/set")
+    assert done.code == 0
+    assert "jwks_without_tls" in done.err
+    again = tmp_path / "again.toml"
+    again.write_text(done.out)
+    assert load(str(again), {}).config.port == 8000
+
+
+def test_nothing_is_fetched_from_an_address(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def start(_: object) -> None:
+        raise AssertionError("it fetches")
+
+    monkeypatch.setattr(Authenticator, "start", start)
+    assert not exit_code_of("config", "--set", "jwks=https://keys.example/set")
+    assert capsys.readouterr().err == ""

@@ -117,8 +117,9 @@ async def test_the_server_goes_down() -> None:
         started("sub", "--no-reconnect", "signals", port=server.port) as sub,
         started("pub", "signals", "x", "-", port=server.port) as pub,
     ):
-        await pub.feed('{"n": 1}\n')
         await until_subscribed(server.port)
+        await pub.feed('{"n": 1}\n')
+        await sub.printed(1)
         server.signal(signal.SIGTERM)
         await sub.process.wait()
         await pub.process.wait()
@@ -126,7 +127,7 @@ async def test_the_server_goes_down() -> None:
     assert (sub.process.returncode, pub.process.returncode) == (1, 1)
     assert sub.err.decode().splitlines()[1:] == ["neurograph-router: the server says goodbye: shutdown", lost]
     assert lost in pub.err.decode().splitlines()
-    assert pub.err.decode().splitlines()[-1].endswith(": from this line on nothing was sent")
+    assert pub.err.decode().splitlines()[-1] == "neurograph-router: stdin:2: from this line on nothing was sent"
 
 
 async def test_ctrl_c_amid_publishing_tells_what_became_of_the_lines() -> None:

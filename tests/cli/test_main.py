@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import re
 import runpy
 import signal
@@ -14,6 +15,7 @@ import pytest
 
 from router import __version__, cli
 from router.cli import serving
+from tests.cli.program import shell
 from tests.e2e.program import ROOT, environment
 
 COMMANDS = ("serve", "sub", "pub", "token", "config", "completion")
@@ -132,3 +134,56 @@ def test_help_waits_for_no_library_that_it_has_no_use_for(arguments: list[str]) 
 
 def test_a_description_may_have_several_lines() -> None:
     assert cli._describe(click.UsageError("Choose from:\n\ta,\n\tb.")) == "choose from: a, b"
+
+
+# Standard streams that cannot be used
+
+
+@pytest.mark.parametrize("command", ["--version", "config", "token --sub ada", "completion bash"])
+async def test_output_that_cannot_be_written(command: str) -> None:
+    done = await shell(f"neurograph-router {command} >/dev/full", jwt_keys="k" * 32)
+    assert done == (1, "", "neurograph-router: standard output cannot be written: No space left on device\n")
+
+
+def test_output_that_cannot_be_written_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **more: object) -> None:
+        if not more.get("err"):
+            raise OSError(28, "No space left on device")
+        echo(*_, **more)  # type: ignore[arg-type]
+
+    echo = click.echo
+    monkeypatch.setattr(click, "echo", fail)
+    with monkeypatch.context() as context:
+        context.setattr(sys, "stdout", sys.stdout)
+        assert exit_code_of("config") == 1
+        sys.stdout.close()
+    assert capsys.readouterr().err == (
+        "neurograph-router: standard output cannot be written: No space left on device\n"
+    )
+
+
+def test_without_standard_error_it_ends_as_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as context:
+        context.setattr(sys, "stderr", None)
+        assert exit_code_of("config", "--port", "http") == 2
+        assert sys.stderr.name == os.devnull
+        sys.stderr.close()
+
+
+# Arguments that are no text
+
+NO_TEXT = "\udcff"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("sub", "a", NO_TEXT), ("pub", NO_TEXT, "x", "{}"), ("pub", "a", NO_TEXT, "{}"), ("sub", "a", "--url", NO_TEXT)],
+)
+def test_an_argument_that_is_no_text_is_told_in_one_line(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code_of(*arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert r"'\udcff' is n" in line

@@ -133,7 +133,7 @@ class Server:
     def stop(self) -> None:
         self.stopped.set()
 
-    async def run(self, *, task_status: trio.TaskStatus[object]) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[object]) -> None:  # noqa: ASYNC128 - its life says so
         self.started = task_status.started
         await type(self).life(self)
 
@@ -174,6 +174,19 @@ def test_what_the_server_finds_wrong_is_told_in_one_line(
     use(monkeypatch, refuse)
     assert exit_code_of("serve") == 2
     assert capsys.readouterr().err == f"neurograph-router: {error}\n"
+
+
+def test_it_needs_no_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def live(server: Server) -> None:
+        server.started()
+        hang_up()
+        await server.reloaded.wait()
+
+    use(monkeypatch, live)
+    with monkeypatch.context() as context:
+        context.setattr(sys, "stderr", None)
+        assert exit_code_of("serve") == 0
+        sys.stderr.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -265,7 +278,7 @@ class Hearing:
         if isinstance(config, Exception):
             hang_up()  # the next one is read as if nothing had been
             raise config
-        return Loaded(config, {})
+        return Loaded(config, {}, places={"jwt_keys": "NEUROGRAPH_JWT_KEYS"})
 
 
 def test_hanging_up_puts_the_configuration_in_force(
@@ -294,8 +307,14 @@ def test_hanging_up_puts_the_configuration_in_force(
     ]
 
 
-@pytest.mark.parametrize("error", [ConfigError("no such setting"), KeyConfigError("the key is weak")])
-@pytest.mark.parametrize("by", ["file", "server"])
+@pytest.mark.parametrize(
+    ("by", "error"),
+    [
+        ("file", ConfigError("no such setting")),
+        ("server", ConfigError("no such setting")),
+        ("server", KeyConfigError("jwt_keys[0]: it is weak")),
+    ],
+)
 def test_a_bad_configuration_changes_nothing(
     by: str, error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -319,7 +338,8 @@ def test_a_bad_configuration_changes_nothing(
     assert serving.serve(Hearing(start, error if by == "file" else other, start)) == 0
     (record,) = records_of(capsys)
     assert record["event"] == "the configuration cannot be used, so nothing has changed"
-    assert (record["level"], record["reason"]) == ("error", str(error))
+    place = "NEUROGRAPH_JWT_KEYS: " if isinstance(error, KeyConfigError) else ""
+    assert (record["level"], record["reason"]) == ("error", f"{place}{error}")
 
 
 def test_a_fault_of_ours_while_reading_ends_no_server(

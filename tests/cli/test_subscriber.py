@@ -59,7 +59,8 @@ class Stage:
     ) -> int:
         async with peer(*scripts) as served:
             output, notes = Output(self._pipe.writing), Notes(quiet=quiet)
-            code = await Subscriber(channels, Target(served.url), output, as_json, notes, **options).run()
+            target = Target(served.url.replace("//", "//user:secret@"))
+            code = await Subscriber(channels, target, output, as_json, notes, **options).run()
         self.printed = self._pipe.lines()
         err = self._capsys.readouterr().err.replace(served.url, "URL")
         assert all(line.startswith("neurograph-router: ") for line in err.splitlines())

@@ -101,11 +101,31 @@ def test_the_address_has_a_path_and_the_session(url: str, address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "127.0.0.1:8000", "http://h/ws", "ws:///ws", "ws://h:x/ws", "ws://h/ws#f", "ws://[h"]
+    "url", ["", "127.0.0.1:8000", "http://h/ws", "ws:///ws", "ws://h:x/ws", "ws://h/ws#f", "ws://[h", "ws://h\udcff"]
 )
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(TalkError, match=re.escape(repr(url))):
         Target(url).address()
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("ws://h:8000/ws", "ws://h:8000/ws"),
+        ("wss://user:secret@h/deep?token=secret", "wss://h/deep"),
+        ("ws://:secr@et@h?secret", "ws://h"),
+        ("user:secret@h?secret#f", "h#f"),
+    ],
+)
+def test_what_is_shown_of_an_address_is_no_secret(url: str, shown: str) -> None:
+    assert Target(url).shown == shown
+
+
+@pytest.mark.parametrize("url", ["ws://secret@h", "http://user:secret@h?secret", "ws://h:x/?secret"])
+def test_what_is_no_address_may_hold_a_secret(url: str) -> None:
+    with pytest.raises(TalkError, match="is no router's address") as error:
+        Target(url).address()
+    assert "secret" not in str(error.value)
 
 
 @pytest.mark.parametrize("token", ["two words", "line\nbreak", "ümlaut"])
@@ -127,8 +147,8 @@ def test_a_ca_file_must_be_one_and_of_use(tmp_path: Path) -> None:
     no_ca.write_text("nonsense")
     with pytest.raises(TalkError, match="cannot be used"):
         Target("wss://h", ca=str(no_ca)).options(None)
-    with pytest.raises(TalkError, match="with wss:// only"):
-        Target("ws://h", ca=str(no_ca)).options(None)
+    with pytest.raises(TalkError, match=r"with wss:// only, not with ws://h$"):
+        Target("ws://h?secret", ca=str(no_ca)).options(None)
 
 
 # Connecting
@@ -282,7 +302,8 @@ async def fails(target: Target) -> Lost:
     with trio.fail_after(30), pytest.raises(Lost) as lost:
         async with connect(target, None):
             raise AssertionError("there is a connection")
-    assert str(lost.value).startswith(f"cannot connect to {target.url}: ")
+    assert str(lost.value).startswith(f"cannot connect to {target.shown}: ")
+    assert "secret" not in str(lost.value)
     assert lost.value.code is None
     return lost.value
 
@@ -290,7 +311,7 @@ async def fails(target: Target) -> Lost:
 async def test_nobody_listens() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        lost = await fails(Target(f"ws://127.0.0.1:{taken.getsockname()[1]}/ws"))
+        lost = await fails(Target(f"ws://user:secret@127.0.0.1:{taken.getsockname()[1]}/ws?token=secret"))
     assert str(lost).endswith(": Connection refused")
     assert lost.may_return is Return.YES
 
@@ -334,6 +355,7 @@ async def answering(answer: bytes) -> Lost:
         (b"HTTP/1.1 429 Slowly\r\nContent-Length: 0\r\n\r\n", "answers 429", Return.YES),
         (b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n", "answers 403", Return.NO),
         (b"HTTP/1.1 101 Yes\r\nUpgrade: h2c\r\n\r\n", "missing Connection header", Return.NO),
+        (b"HTTP/1.1 302 There\r\nLocation: http://secret@h/\r\n\r\n", "scheme isn't ws or wss", Return.NO),
         (b"220 mail.example ESMTP\r\n", "does not answer as a WebSocket server", Return.YES),
         (b"", "does not answer as a WebSocket server", Return.YES),
     ],

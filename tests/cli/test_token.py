@@ -120,8 +120,8 @@ def test_what_is_no_duration(text: str) -> None:
         (["--claim", "x=y"], """text stands in quotes: 'x="y"'"""),
         (["--claim", "exp=1"], "exp is set by --expires"),
         (["--claim", "nbf=99999999999"], "the server would refuse this token: the token is not valid yet (nbf)"),
-        (["--set", "jwt_keys=short"], "jwt_keys[0]: 5 bytes are too short"),
-        (["--set", "jwt_algorithms=ES256"], "algorithms allows no HS*"),
+        (["--set", "jwt_keys=short"], "--set jwt_keys: jwt_keys[0]: 5 bytes are too short"),
+        (["--set", "jwt_algorithms=ES256"], "jwt_algorithms allows no HS*"),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(arguments: list[str], said: str, signing: Signing) -> None:

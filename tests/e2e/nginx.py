@@ -89,11 +89,17 @@ async def is_up(process: trio.Process, port: int) -> bool:
 
 
 class Relay:
-    """Stands between nginx and the router, and counts the connections that nginx opens."""
+    """Stands between nginx and the router.
+
+    Attributes:
+        connections: How many nginx has opened.
+        handed_on: What came from it.
+    """
 
     def __init__(self, port: int) -> None:
         self._port = port
         self.connections = 0
+        self.handed_on = bytearray()
 
     async def run(self, *, task_status: trio.TaskStatus[int]) -> None:
         """Hand on what comes, in both directions, until cancelled; tells its port."""
@@ -104,13 +110,14 @@ class Relay:
     async def _hand_on(self, proxy: trio.SocketStream) -> None:
         self.connections += 1
         async with await trio.open_tcp_stream("127.0.0.1", self._port) as server, trio.open_nursery() as nursery:
-            nursery.start_soon(pump, proxy, server)
-            nursery.start_soon(pump, server, proxy)
+            nursery.start_soon(pump, proxy, server, self.handed_on)
+            nursery.start_soon(pump, server, proxy, bytearray())
 
 
-async def pump(source: trio.SocketStream, sink: trio.SocketStream) -> None:
+async def pump(source: trio.SocketStream, sink: trio.SocketStream, passed: bytearray) -> None:
     try:
         async for data in source:
+            passed += data
             await sink.send_all(data)
         await sink.send_eof()
     except trio.BrokenResourceError:

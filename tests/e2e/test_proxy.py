@@ -105,6 +105,17 @@ async def test_requests_and_a_websocket_go_over_one_kept_connection(tmp_path: Pa
         assert outside.relay.connections == 2
 
 
+@pytest.mark.parametrize("upgrade", ["h2c", "h2c, websocket", "other"])
+async def test_no_other_upgrade_is_handed_on(tmp_path: Path, upgrade: str) -> None:
+    """By HTTP/2 a client would go on past nginx, and say itself who calls."""
+    lines = (f"Upgrade: {upgrade}", "Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAMAAABkAAQAAP__")
+    async with site(tmp_path) as outside, outside.asking() as stream:
+        assert (await outside.ask(stream, STATUS, *lines))[0] == 200
+        assert b"upgrade" not in outside.relay.handed_on.lower()
+        assert (await outside.ask(stream, STATUS))[0] == 200
+        assert outside.relay.connections == 1
+
+
 async def test_requests_at_the_same_time_are_served(tmp_path: Path) -> None:
     async with site(tmp_path) as outside:
 

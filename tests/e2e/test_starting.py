@@ -30,7 +30,7 @@ UNUSABLE: list[tuple[list[str], dict[str, object], str]] = [
     (["--host", "no such host"], {"jwt_keys": "x" * 32}, "cannot listen on no such host port"),
     ([], {"jwt_public_key_file": "/nowhere/key.pem"}, "jwt_public_key_file '/nowhere/key.pem' cannot be read"),
     ([], {"jwt_public_key_file": "/"}, "jwt_public_key_file '/' cannot be read"),
-    ([], {"jwt_public_key_file": __file__}, "public_key: not readable"),
+    ([], {"jwt_public_key_file": __file__}, "jwt_public_key_file: not readable"),
     ([], {"jwt_keys": "short"}, "jwt_keys[0]: 5 bytes are too short"),
     ([], {"jwks": "/nowhere/keys.json"}, "/nowhere/keys.json"),
     ([], {"porr": "1"}, "NEUROGRAPH_PORR: there is no such setting; did you mean NEUROGRAPH_PORT?"),

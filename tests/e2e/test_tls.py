@@ -1,9 +1,11 @@
 """TLS as people use it: a browser, a client library, and a certificate that cannot be used."""
 
+import json
 import signal
 import ssl
 from pathlib import Path
 
+import pytest
 import trio
 import websockets.trio.client
 
@@ -66,6 +68,24 @@ async def test_a_client_library_goes_on_until_the_server_goes_down(tmp_path: Pat
             assert await client.close_of() == (1001, "the server is going down")
 
 
+async def test_a_renewed_certificate_is_taken_when_the_server_is_told(tmp_path: Path) -> None:
+    old = certificate(tmp_path)
+    trusts_old = old.trusted()
+    async with running(**old.settings) as program:
+        url = f"wss://localhost:{program.port}/ws"
+        async with websockets.trio.client.connect(url, ssl=trusts_old, proxy=None) as connection:
+            client = Client(connection, connection.stream)  # type: ignore[arg-type] # nobody resets it
+            new = certificate(tmp_path)  # over the old one
+            program.hang_up()
+            await program.record("configuration read anew")
+            with pytest.raises((ssl.SSLCertVerificationError, trio.BrokenResourceError)):
+                async with websockets.trio.client.connect(url, ssl=trusts_old, proxy=None):
+                    pass
+            async with websockets.trio.client.connect(url, ssl=new.trusted(), proxy=None) as another:
+                assert json.loads(await another.recv())["type"] == "connected"
+            assert (await client.ask(type="ping"))["type"] == "pong"
+
+
 async def test_stalled_handshakes_are_let_go(tmp_path: Path) -> None:
     """Others are served meanwhile."""
     cert = certificate(tmp_path)
@@ -101,6 +121,6 @@ async def test_a_certificate_that_cannot_be_used_is_told_in_one_line(tmp_path: P
     assert code == 2
     (line,) = said.splitlines()
     assert line == (
-        f"neurograph-router: tls_certificate_file '{one.file}' and tls_key_file '{other.key_file}' "
-        "cannot be used together: KEY_VALUES_MISMATCH"
+        f"neurograph-router: NEUROGRAPH_TLS_CERTIFICATE_FILE: tls_certificate_file '{one.file}' "
+        f"and tls_key_file '{other.key_file}' cannot be used together: KEY_VALUES_MISMATCH"
     )

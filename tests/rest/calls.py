@@ -90,6 +90,7 @@ class Api:
         body: bytes | Upload = b"",
         address: str | None = ADDRESS,
         http_version: str = "1.1",
+        more_headers: Sequence[tuple[bytes, bytes]] = (),
         **headers: str,
     ) -> Answer:
         """Make a call; a header's name is written with underscores. A `json_body` is sent as such."""
@@ -107,7 +108,7 @@ class Api:
             "raw_path": path.encode(),
             "query_string": query.encode(),
             "root_path": "",
-            "headers": [(name.encode(), each.encode("latin-1")) for name, each in given.items()],
+            "headers": [*((name.encode(), each.encode("latin-1")) for name, each in given.items()), *more_headers],
             "client": None if address is None else (address, 1234),
         }
         sent: list[dict[str, Any]] = []

@@ -7,10 +7,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from router.letters import Broadcast, Receipt
+from router.letters import Broadcast, Drain, Receipt
 from router.protocol import Refusal
-from router.rest.admission import ASK_S, Context, ask
-from tests.rest.calls import API, WITH_KEY, api
+from router.rest.admission import ASK_S, ask, make_context
+from tests.rest.calls import API, JSON, NDJSON, WITH_KEY, api
 
 STATUS = f"{API}/status"
 CHALLENGE = 'Bearer realm="neurograph-router"'
@@ -45,6 +45,58 @@ async def test_two_tokens_are_no_token(autojump_clock: MockClock) -> None:
     async with api(**WITH_KEY) as rest:
         answer = await rest.call(STATUS, Authorization=f"{rest.bearer()}, {rest.bearer()}")
         answer.problem(401, "invalid_token")
+
+
+@pytest.mark.parametrize("form", [JSON, NDJSON])
+async def test_nor_are_they_in_two_headers(form: dict[str, Any], autojump_clock: MockClock) -> None:
+    async with api(**WITH_KEY) as rest:
+        token, events = rest.bearer(role="admin"), f"{API}/events"
+        again = [(b"authorization", token.encode())]
+        answer = await rest.call(events, "POST", body=b"[]", Authorization=token, more_headers=again, **form)
+        answer.problem(401, "invalid_token")
+        (await rest.call(STATUS, Authorization=token, more_headers=again)).problem(401, "invalid_token")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "broadcast", {"channel": "signals", "event_type": "x"}),
+        ("POST", "broadcast", {"channel": "global", "event_type": "x"}),
+        ("POST", "events", [{"channel": "signals", "event_type": "x"}]),
+        ("POST", "tokens/revoke", {"jti": "t1"}),
+        ("DELETE", "connections/x", None),
+    ],
+)
+async def test_while_the_server_goes_down_nothing_is_done_any_more(
+    method: str, path: str, body: object, autojump_clock: MockClock
+) -> None:
+    async with api(**WITH_KEY) as rest:
+        await rest.world.router.ask(Drain)
+        answer = await rest.call(f"{API}/{path}", method, json_body=body, Authorization=rest.bearer(role="admin"))
+        assert "the server is going down" in answer.problem(503, "engine_unavailable")
+        assert answer.headers["retry-after"] == "1"
+        assert rest.world.state.streams["signals"].seq == 0
+
+
+@pytest.mark.parametrize("channel", ["signals", "global"])
+async def test_nor_is_what_the_router_gets_behind_its_goodbye(
+    channel: str, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with api() as rest, trio.open_nursery() as nursery:
+        gate = await rest.world.hold(monkeypatch)
+        nursery.start_soon(rest.world.router.ask, Drain)
+        await rest.world.settle()
+
+        async def publish() -> None:
+            answer = await rest.post("broadcast", {"channel": channel, "event_type": "x"})
+            assert answer.problem(503, "engine_unavailable") == "the server is going down"
+
+        nursery.start_soon(publish)
+        await rest.world.settle()
+        gate.set()
+        await rest.world.settle()
+        assert not nursery.child_tasks
+        assert rest.world.state.streams["signals"].seq == 0
 
 
 @pytest.mark.parametrize("name", ["bearer", "BEARER", "Bearer "])
@@ -137,6 +189,6 @@ async def test_a_router_that_has_ended_is_unavailable(autojump_clock: MockClock)
 
 async def test_an_answer_in_time_is_passed_on(autojump_clock: MockClock) -> None:
     async with api() as rest:
-        context = Context(rest.world.state, rest.world.router, None)
+        context = make_context(rest.world.state, None, rest.world.router)
         answer: list[Receipt | Refusal] = await ask(context, lambda reply: Broadcast(reply, []))
         assert answer == []

@@ -182,7 +182,7 @@ async def test_other_types_are_refused(headers: dict[str, Any], autojump_clock: 
 async def test_a_type_may_have_parameters(content_type: str, autojump_clock: MockClock) -> None:
     async with api() as rest:
         body = json.dumps({"channel": "signals", **EVENT}).encode()
-        headers = {"Content_Type": content_type, "Content_Encoding": "Identity"}
+        headers: dict[str, Any] = {"Content_Type": content_type, "Content_Encoding": "Identity"}
         (await rest.call(BROADCAST, "POST", body=body, **headers)).ok()
 
 

@@ -130,6 +130,17 @@ async def test_a_family_and_a_channel_of_it_that_nobody_has_used(autojump_clock:
         assert "position" not in pattern
 
 
+async def test_a_channel_that_was_dropped_stands_where_it_goes_on(autojump_clock: MockClock) -> None:
+    async with api(**ORDERS) as rest:
+        order = {"channel": "orders.fr", "event_type": "x"}
+        for _ in range(3):
+            (await rest.post("broadcast", order)).ok()
+        await rest.world.settle()
+        assert rest.world.state.streams.drop_idle(10**15, lambda _: False) == ["orders.fr"]
+        assert (await rest.get("channels/orders.fr")).ok()["position"]["seq"] == 3
+        assert (await rest.post("broadcast", order)).ok()["seq"] == 4
+
+
 @pytest.mark.parametrize("name", ["nope", "Signals", "orders", "orders.", "nope.*", "x" * 200, "%00"])
 async def test_an_unknown_channel(name: str, autojump_clock: MockClock) -> None:
     async with api(**ORDERS) as rest:

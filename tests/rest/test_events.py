@@ -9,9 +9,10 @@ import trio
 from trio.testing import MockClock
 
 from router.config import ChannelSettings
-from router.letters import Broadcast
+from router.letters import Broadcast, Drain
 from router.limits import Rate
 from router.rest.events import BATCH_BYTES, BATCH_EVENTS
+from router.rest.upload import ENVELOPE_BYTES
 from tests.rest.calls import API, JSON, NDJSON, WITH_KEY, Answer, Api, Upload, api, http, read_answer
 from tests.router.harness import events, seqs
 from tests.router.serving import connect, hear, serving
@@ -23,7 +24,7 @@ SMALL = {"channel": "signals", "event_type": "x"}
 FORMS = ["array", "lines"]
 
 
-async def send(rest: Api, form: str, items: Sequence[object], **headers: str) -> Answer:
+async def send(rest: Api, form: str, items: Sequence[object], **headers: Any) -> Answer:
     """Send items in one of the forms."""
     if form == "array":
         return await rest.post("events", items, **headers)
@@ -150,20 +151,54 @@ async def test_the_router_gets_batches_of_bounded_size(
         assert all(size < BATCH_BYTES + 65_536 for _, size in batches)
 
 
-@pytest.mark.parametrize("form", FORMS)
-async def test_over_a_rate_events_wait(form: str, autojump_clock: MockClock) -> None:
+async def test_lines_over_a_rate_wait(autojump_clock: MockClock) -> None:
     async with api(rate_publish=Rate(burst=10, per_s=5)) as rest, trio.open_nursery() as nursery:
         client = await rest.world.subscriber("signals")
         begun = trio.current_time()
 
         async def send_all() -> None:
-            assert (await send(rest, form, [GOOD] * 30)).ok()["accepted"] == 30
+            assert (await send(rest, "lines", [GOOD] * 30)).ok()["accepted"] == 30
 
         nursery.start_soon(send_all)
         for seq in range(1, 31):
             await client.expect(channel="signals", seq=seq)
             due = begun + max(0, seq - 10) / 5
             assert due <= trio.current_time() < due + 0.1
+
+
+async def test_of_an_array_what_is_over_the_rate_is_refused(autojump_clock: MockClock) -> None:
+    async with api(rate_publish=Rate(burst=10, per_s=5)) as rest:
+        begun = trio.current_time()
+        done = (await send(rest, "array", [GOOD] * 9 + [{}] + [GOOD] * 3)).ok()
+        assert (done["accepted"], done["rejected_count"]) == (10, 3)
+        assert [each["line"] for each in done["rejected"]] == [9, 11, 12]
+        assert done["rejected"][1]["error"].startswith("rate_limited: Too many publish messages, try again in 0.2")
+        answer = await send(rest, "array", [{}, GOOD])
+        assert "over the rate" in answer.problem(429, "rate_limited")
+        assert answer.headers["retry-after"] == "1"
+        assert (answer.json()["accepted"], answer.json()["rejected_count"]) == (0, 2)
+        assert trio.current_time() == begun
+        await trio.sleep(answer.json()["retry_after"])
+        assert (await send(rest, "array", [GOOD])).ok()["accepted"] == 1
+
+
+async def test_all_calls_of_a_user_or_an_address_share_a_rate(autojump_clock: MockClock) -> None:
+    rate = Rate(burst=2, per_s=0.1)
+    async with api(rate_publish=rate, **WITH_KEY) as rest:
+        ada = rest.bearer("ada", role="admin")
+        (await send(rest, "array", [GOOD], Authorization=ada)).ok()
+        (await rest.post("broadcast", GOOD, Authorization=ada, address="192.0.2.8")).ok()
+        for call in (rest.post("broadcast", GOOD, Authorization=ada), send(rest, "array", [GOOD], Authorization=ada)):
+            (await call).problem(429, "rate_limited")
+        (await rest.post("broadcast", GOOD, Authorization=rest.bearer("bob", role="admin"))).ok()
+        nobody = rest.bearer(None, role="admin")
+        for _ in range(2):
+            (await rest.post("broadcast", GOOD, Authorization=nobody)).ok()
+        (await rest.post("broadcast", GOOD, Authorization=nobody)).problem(429, "rate_limited")
+        (await rest.post("broadcast", GOOD, Authorization=nobody, address="192.0.2.8")).ok()
+        begun = trio.current_time()
+        (await send(rest, "lines", [GOOD], Authorization=nobody)).ok()
+        assert 9 < trio.current_time() - begun < 11
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -241,7 +276,7 @@ async def test_other_types_are_refused(autojump_clock: MockClock) -> None:
 
 
 async def test_a_line_that_is_no_json_is_one_refusal(autojump_clock: MockClock) -> None:
-    async with api(max_message_bytes=1000) as rest:
+    async with api(max_event_bytes=1000) as rest:
         client = await rest.world.subscriber("signals")
         good = json.dumps(GOOD).encode()
         lines = [
@@ -251,7 +286,7 @@ async def test_a_line_that_is_no_json_is_one_refusal(autojump_clock: MockClock) 
             b'{"channel":"signals","event_type":"x","data":{"x":"\xff"}}',
             b"[" * 900,
             b'{"channel":5,"x":}',
-            good[:-1] + b" " * 1000 + b"}",
+            good[:-1] + b" " * (1000 + ENVELOPE_BYTES) + b"}",
             good,
         ]
         done = (await rest.call(EVENTS, "POST", body=b"\r\n".join(lines), **NDJSON)).ok()
@@ -260,9 +295,35 @@ async def test_a_line_that_is_no_json_is_one_refusal(autojump_clock: MockClock) 
         assert numbers == (3, 4, 5, 6, 7)
         assert all("no valid JSON" in errors[index] for index in (0, 2, 3))
         assert errors[1] == "no valid UTF-8 at byte 51"
-        assert errors[4] == "the line has more than 1000 bytes"
+        assert errors[4] == f"the line has more than {1000 + ENVELOPE_BYTES} bytes"
         await rest.world.settle()
         assert seqs(client.take()) == [1, 2]
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_an_event_may_be_as_large_as_the_limit_says(form: str, autojump_clock: MockClock) -> None:
+    async with api() as rest:
+        items = [{**GOOD, "event_type": "x" * 128, "data": {"x": "y" * size}} for size in (65_527, 65_528)]
+        done = (await send(rest, form, items)).ok()
+        assert done["accepted"] == 1
+        assert done["rejected"][0]["error"] == "data has 65537 bytes, the limit is 65536"
+
+
+@pytest.mark.parametrize("path", [f"/{EVENTS}", f"//{EVENTS}", EVENTS.replace("/events", "//events"), f"{EVENTS}/"])
+async def test_another_way_to_write_the_path_is_no_way_past(path: str, autojump_clock: MockClock) -> None:
+    async with api() as rest:
+        answer = await rest.call(path, "POST", body=b"[%b]" % json.dumps(GOOD).encode(), **NDJSON)
+        assert repr(path)[:20] in answer.problem(404, "not_found")
+        (await rest.call(f"/{API}/status")).problem(404, "not_found")
+        assert rest.world.state.streams["signals"].seq == 0
+
+
+@pytest.mark.parametrize("second", [b"application/json", b"application/x-ndjson"])
+async def test_two_types_are_no_type(second: bytes, autojump_clock: MockClock) -> None:
+    async with api() as rest:
+        again = [(b"content-type", second)]
+        answer = await rest.call(EVENTS, "POST", body=b"[]", more_headers=again, **NDJSON)
+        answer.problem(415, "unsupported_media_type")
 
 
 async def test_lines_may_not_be_compressed(autojump_clock: MockClock) -> None:
@@ -329,6 +390,54 @@ async def test_an_upload_ends_when_its_token_is_revoked(autojump_clock: MockCloc
         token = rest.bearer(jti="t1", publish=["logs"])
         answer = await rest.call(EVENTS, "POST", body=Revoking([line] * 9), Authorization=token, **NDJSON)
         assert "revoked; 1 events before line 2 were accepted" in answer.problem(401, "invalid_token")
+
+
+@pytest.mark.parametrize("while_waiting", [True, False])
+async def test_an_upload_ends_when_the_server_goes_down(while_waiting: bool, autojump_clock: MockClock) -> None:
+    line = json.dumps(GOOD).encode() + b"\n"
+
+    async with api() as rest:
+
+        class Draining(Upload):
+            async def receive(self) -> dict[str, Any]:
+                if self.asked == 2 and while_waiting:
+                    rest.world.state.going_down.set()
+                event = await super().receive()
+                if self.asked == 3:
+                    rest.world.state.going_down.set()
+                return event
+
+        upload = Draining([line + b"\n" + line, line, line, line])
+        answer = await rest.call(EVENTS, "POST", body=upload, **NDJSON)
+        detail = answer.problem(503, "engine_unavailable")
+        assert detail == "the server is going down; 3 events before line 5 were accepted"
+        assert answer.headers["retry-after"] == "1"
+        assert rest.world.state.streams["signals"].seq == 3
+
+
+@pytest.mark.parametrize("waits_for", ["more", "rate"])
+async def test_an_upload_that_waits_ends_when_the_server_goes_down(waits_for: str, autojump_clock: MockClock) -> None:
+    line = json.dumps(GOOD).encode() + b"\n"
+
+    class Endless(Upload):
+        async def receive(self) -> dict[str, Any]:
+            return await super().receive() if self.asked < 2 else await trio.sleep_forever()
+
+    pieces = [line, line[:5], b""] if waits_for == "more" else [line + line]
+    async with api(rate_publish=Rate(burst=1, per_s=1e-6)) as rest, trio.open_nursery() as nursery:
+
+        async def send_all() -> None:
+            answer = await rest.call(EVENTS, "POST", body=Endless(pieces), **NDJSON)
+            detail = answer.problem(503, "engine_unavailable")
+            assert detail == "the server is going down; 1 events before line 2 were accepted"
+
+        nursery.start_soon(send_all)
+        await rest.world.settle()
+        begun = trio.current_time()
+        await rest.world.router.ask(Drain)
+        await rest.world.settle()
+        assert trio.current_time() == begun
+        assert not nursery.child_tasks
 
 
 async def test_while_the_router_is_behind_no_more_is_read(

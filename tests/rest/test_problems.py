@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from router.errors import ErrorCode
 from router.protocol import Refusal
-from router.rest.admission import Context
+from router.rest.admission import make_context
 from router.rest.app import make_quart
 from router.rest.problems import of_refusal
 from tests.rest.calls import API, Upload, api
@@ -81,7 +81,7 @@ async def test_a_failure_of_ours_is_a_problem_document_and_logged(
     debug: bool, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:
     async with api() as rest:
-        app = make_quart(Context(rest.world.state, rest.world.router, None))
+        app = make_quart(make_context(rest.world.state, None, rest.world.router))
         app.debug = debug
 
         @app.get("/fail")
@@ -101,7 +101,7 @@ async def test_a_failure_of_ours_is_a_problem_document_and_logged(
 
 async def test_handlers_run_in_the_routers_thread(autojump_clock: MockClock) -> None:
     async with api() as rest:
-        app = make_quart(Context(rest.world.state, rest.world.router, None))
+        app = make_quart(make_context(rest.world.state, None, rest.world.router))
 
         @app.get("/thread")
         def thread() -> Response:

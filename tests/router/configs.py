@@ -152,5 +152,6 @@ def usable_configs(draw: st.DrawFn) -> Config:
         "roles": roles,
         "channels": draw(st.dictionaries(_names, settings, max_size=4)),
         "max_channels": draw(st.integers(10, 2**31 - 1)),
+        "max_message_bytes": draw(st.integers(1024, 2**31 - 1)),
     }
     return Config(**values)

@@ -423,7 +423,7 @@ def test_too_many_secrets() -> None:
 
 def test_a_private_key_is_refused() -> None:
     message = config_error(public_key=private_pem(rsa_key()))
-    assert message.startswith("public_key: a private key")
+    assert message.startswith("jwt_public_key_file: a private key")
     assert "openssl pkey" in message
 
 
@@ -439,7 +439,7 @@ def test_a_private_key_is_refused() -> None:
 )
 def test_a_public_key_that_can_not_be_read(pem: str, expected: str) -> None:
     message = config_error(public_key=pem)
-    assert message.startswith("public_key: ")
+    assert message.startswith("jwt_public_key_file: ")
     assert expected in message
 
 
@@ -459,19 +459,19 @@ def test_an_hs_algorithm_with_a_public_key() -> None:
     message = config_error(jwt_keys=(), public_key=public_pem(rsa_key()), algorithms=("HS256",))
     assert "a public key is no secret" in message
     message = config_error(jwt_keys=(), public_key=public_pem(rsa_key()), algorithms=("RS256", "HS256"))
-    assert message.startswith("algorithms: no configured key is for HS256")
+    assert message.startswith("jwt_algorithms: no configured key is for HS256")
     message = config_error(jwt_keys=(), jwks="keys.json", algorithms=("HS256",))
-    assert message.startswith("jwks: algorithms allows none for public keys")
+    assert message.startswith("jwks: jwt_algorithms allows none for public keys")
 
 
 @pytest.mark.parametrize("name", ["none", "hs256", "ES256K", "RS256"])
 def test_an_algorithm_without_a_key(name: str) -> None:
-    assert config_error(algorithms=("HS256", name)).startswith(f"algorithms: no configured key is for {name};")
+    assert config_error(algorithms=("HS256", name)).startswith(f"jwt_algorithms: no configured key is for {name};")
 
 
 def test_secrets_where_only_public_key_algorithms_are_allowed() -> None:
     message = config_error(public_key=public_pem(rsa_key()), algorithms=("RS256",))
-    assert message.startswith("jwt_keys: algorithms allows no HS*")
+    assert message.startswith("jwt_keys: jwt_algorithms allows no HS*")
 
 
 # Settings

@@ -1,5 +1,6 @@
 """Settings beside one another."""
 
+import msgspec
 import pytest
 
 from router.checks import RESERVED_CHANNELS, SettingsError, check_together, misgivings
@@ -156,13 +157,30 @@ def test_the_channels_that_there_are_always_must_have_room() -> None:
 
 
 def test_a_role_that_names_no_channel_is_doubted() -> None:
-    roles = {"viewer": RolePermissions(subscribe=("metrics", "metricz", "m*", "x*"), publish=("orders.eu", "other"))}
+    roles = {
+        "admin": RolePermissions(),
+        "viewer": RolePermissions(subscribe=("metrics", "metricz", "m*", "x*"), publish=("orders.eu", "other")),
+    }
     config = Config(roles=roles, channels={"orders.*": ChannelSettings()})
     check_together(config)
     assert list(misgivings(config)) == [
         "roles.viewer.subscribe[1] = 'metricz': there is no such channel; did you mean metrics?",
         "roles.viewer.publish[1] = 'other': there is no such channel",
     ]
+
+
+def test_a_misspelt_role_is_doubted() -> None:
+    config = Config(roles={"admin": RolePermissions(), "Vewer": RolePermissions(), "shop": RolePermissions()})
+    assert list(misgivings(config)) == [
+        "roles.Vewer: did you mean viewer? The table has no viewer, so whose tokens say that may do nothing"
+    ]
+    both = msgspec.structs.replace(config, roles={**config.roles, "viewer": RolePermissions()})
+    assert list(misgivings(both)) == []
+
+
+def test_a_table_without_administrators_is_doubted() -> None:
+    (said,) = misgivings(Config(roles={"viewer": RolePermissions()}))
+    assert said.startswith("roles has no admin: ")
 
 
 def test_the_defaults_are_not() -> None:

@@ -163,6 +163,8 @@ async def test_a_subprotocol_is_selected_wherever_it_is_offered(offer: list[str]
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "invalid_message", "TLS"),
         (b"NONSENSE\r\n\r\n", 400, "invalid_message", "no HTTP request"),
         (b"GET / HTTP/1.1\r\n\r\n", 400, "invalid_message", "Host"),
+        (get("//healthz"), 400, "invalid_message", "one slash"),
+        (get("/x", "Authorization: Bearer a", "Authorization: Bearer b"), 400, "invalid_message", "given once"),
     ],
 )
 async def test_what_cannot_be_served_is_told_why(request_: bytes, status: int, code: str, detail: str) -> None:
@@ -170,6 +172,31 @@ async def test_what_cannot_be_served_is_told_why(request_: bytes, status: int, c
         problem = problem_of(await talk(port, request_))
     assert (problem["status"], problem["code"]) == (status, code)
     assert detail in problem["detail"]
+
+
+UPLOAD = "POST /api/v1/websocket/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
+
+
+@pytest.mark.parametrize("body", ["Content-Length: 10\r\n\r\n01", "Transfer-Encoding: chunked\r\n\r\n5\r\n01"])
+async def test_a_body_that_ends_early_is_told_so(body: str) -> None:
+    async with serving() as port, await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all((UPLOAD + body).encode())
+        await stream.send_eof()
+        problem = problem_of(await read_all(stream))
+    assert (problem["status"], problem["detail"]) == (400, "bad request body: it ended before it was whole")
+
+
+async def test_who_may_not_upload_is_told_so_before_the_upload() -> None:
+    event = b'{"channel":"signals","event_type":"x"}'
+    waiting = f"{UPLOAD}Expect: 100-continue\r\nContent-Length: {len(event)}\r\n\r\n".encode()
+    async with serving(jwt_keys=("k" * 32,)) as port, await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(waiting.replace(b"Host", b"Authorization: Bearer x\r\nHost"))
+        assert (await read_until(stream, b"\r\n\r\n")).startswith(b"HTTP/1.1 401 ")
+    async with serving() as port, await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(waiting)
+        await read_until(stream, b"HTTP/1.1 100 Continue\r\n\r\n")
+        await stream.send_all(event)
+        assert (await read_until(stream, b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_a_head_that_is_never_whole_is_told_so() -> None:

@@ -12,7 +12,7 @@ from trio.testing import lockstep_stream_pair, memory_stream_pair
 
 from router.heads import (
     Refused,
-    becomes_http2,
+    begins_http2,
     check_upgrade,
     linger,
     parse_head,
@@ -148,7 +148,7 @@ def test_a_request_is_parsed() -> None:
     assert (request.method, request.target, request.http_version) == (b"GET", b"/x", b"1.1")
     assert values(request, b"host") == [b"localhost"]
     assert not wants_websocket(request)
-    assert not becomes_http2(request)
+    assert not begins_http2(request)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,14 @@ def test_a_request_is_parsed() -> None:
         (b"GET / HTTP/1.1\r\n\r\n", 400, "Missing mandatory Host"),
         (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "Host"),
         (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400, "bad request"),
-        (b"GET / / HTTP/1.1\r\nHost: a\r\n\r\n", 400, "illegal request line"),
+        (b"GET / / HTTP/1.1\r\nHost: a\r\n\r\n", 400, "illegal request line$"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nno line\r\n\r\n", 400, "illegal header line$"),
+        (b"GET x HTTP/1.1\r\nHost: a\r\n\r\n", 400, "one slash, or a URL, not 'x'"),
+        (b"GET //x HTTP/1.1\r\nHost: a\r\n\r\n", 400, "one slash, or a URL, not '//x'"),
+        (b"GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400, "one slash"),
+        (b"PRI * HTTP/1.1\r\nHost: a\r\n\r\n", 400, "one slash"),
+        (b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", 501, "CONNECT is not possible"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: x\r\nAuthorization: x\r\n\r\n", 400, "given once"),
         (b"GET / HTTP/1.1\nHost: a\n\r\n\r\n", 400, "carriage return"),
         (b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501, "bad request"),
         (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400, "bad request"),
@@ -176,14 +183,12 @@ def test_a_bad_request_is_refused(head: bytes, status: int, detail: str) -> None
     ("head", "expected"),
     [
         (PREFACE, True),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: H2C\r\n\r\n", True),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nContent-Length: 1\r\n\r\n", False),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nTransfer-Encoding: chunked\r\n\r\n", False),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n", False),
         (b"GET / HTTP/1.0\r\n\r\n", False),
     ],
 )
 def test_http2_is_told_apart(head: bytes, expected: bool) -> None:
-    assert becomes_http2(parse_head(head)) is expected
+    assert begins_http2(parse_head(head)) is expected
 
 
 @pytest.mark.parametrize(
@@ -193,7 +198,6 @@ def test_http2_is_told_apart(head: bytes, expected: bool) -> None:
         (b"HTTPS://LocalHost", b"/"),
         (b"http://localhost?x=1", b"/?x=1"),
         (b"/http://localhost/x", b"/http://localhost/x"),
-        (b"*", b"*"),
     ],
 )
 def test_a_target_as_proxies_are_sent_it_is_made_a_path(target: bytes, path: bytes) -> None:
@@ -202,6 +206,17 @@ def test_a_target_as_proxies_are_sent_it_is_made_a_path(target: bytes, path: byt
     assert changed == HEAD.replace(b"/x", path, 1) + b"behind"
     assert request.target == path
     assert values(request, b"host") == [b"localhost"]
+
+
+def test_a_server_may_be_asked_for_its_options() -> None:
+    head = b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"
+    assert to_origin_form(head, parse_head(head)) == (head, parse_head(head))
+
+
+def test_a_path_is_checked_whatever_it_comes_in() -> None:
+    head = HEAD.replace(b"/x", b"http://localhost//x", 1)
+    with pytest.raises(Refused, match="one slash"):
+        to_origin_form(head, parse_head(head))
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """Keys, permissions and channels, put in force anew while the server runs."""
 
 import json
+import threading
 from pathlib import Path
 
 import jwt
 import pytest
 import websockets.trio.client
+from structlog.testing import capture_logs
 
+from router import reloading
 from router.auth import KeyConfigError
 from router.config import ChannelSettings, Config, ConfigError
 from router.permissions import RolePermissions
@@ -48,7 +51,10 @@ async def test_permissions_and_channels_change_under_those_who_are_connected() -
         await hear(client, type="subscribed", channels=["metrics"], denied=["orders.1"])
         roles = {"viewer": RolePermissions(subscribe=("orders.*",))}
         channels = {"orders.*": ChannelSettings()}
-        await server.reload(Config(jwt_keys=(OLD_KEY,), roles=roles, channels=channels))
+        with capture_logs() as records:
+            await server.reload(Config(jwt_keys=(OLD_KEY,), roles=roles, channels=channels))
+        (record,) = (record for record in records if record["event"] == "configuration read anew")
+        assert (record["roles"], record["channels"], record["clients_withdrawn"]) == (1, 1, 1)
         await hear(client, type="unsubscribed", channels=["metrics"], reason="permission_denied")
         await client.send(json.dumps({"type": "subscribe", "channels": ["metrics", "orders.1"]}))
         await hear(client, type="subscribed", channels=["orders.1"], denied=["metrics"])
@@ -71,6 +77,16 @@ async def test_a_certificate_is_read_anew_for_those_who_come_and_the_others_stay
                 await hear(another, type="connected")
             await client.send('{"type":"ping"}')
             await hear(client, type="pong")
+
+
+async def test_files_are_read_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    readers: list[threading.Thread] = []
+    monkeypatch.setattr(reloading, "make_tls", lambda _: readers.append(threading.current_thread()))
+    server = Server(OLD)
+    async with serving(server):
+        await server.reload(OLD)
+    (reader,) = readers
+    assert reader is not threading.current_thread()
 
 
 async def test_tls_where_there_was_none_takes_a_restart(tmp_path: Path) -> None:

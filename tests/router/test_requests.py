@@ -227,8 +227,58 @@ async def test_a_body_that_is_not_framed_as_it_says_is_a_fault(begun: bytes) -> 
         await stream.receive_some()
     assert stream.fault is not None
     assert stream.fault.status == 400
-    assert "bad request body" in stream.fault.detail
+    assert "bad request body: a chunk is" in stream.fault.detail
+    assert "bytearray" not in stream.fault.detail
     assert not stream.answered
+
+
+@pytest.mark.parametrize("begun", [LENGTH + b"012", CHUNKED, CHUNKED + b"3\r\nab", CHUNKED + b"3\r\nabc\r\n0\r\n"])
+async def test_a_body_that_ends_early_is_a_fault(begun: bytes) -> None:
+    client, stream = request(begun)
+    await stream.receive_some()
+    await client.send_eof()
+    with trio.fail_after(DEADLINE_S), pytest.raises(trio.BrokenResourceError):
+        await stream.receive_some()
+    assert stream.fault is not None
+    assert stream.fault.detail == "bad request body: it ended before it was whole"
+
+
+# What Hypercorn is not to see
+
+
+@pytest.mark.parametrize(
+    "name", [b"Upgrade: h2c", b"UPGRADE: h2c,\r\n  x", b"HTTP2-Settings: AA", b"expect: 100-continue"]
+)
+async def test_headers_that_hypercorn_would_act_on_are_left_out(name: bytes) -> None:
+    _, stream = request(LENGTH.replace(b"Host", name + b"\r\nHost") + b"0123456789")
+    assert await stream.receive_some() == LENGTH + b"0123456789"
+
+
+WAITING = LENGTH.replace(b"Host", b"Expect: 100-continue\r\nHost")
+
+
+async def test_a_peer_that_waits_is_asked_for_its_body_and_that_is_no_answer() -> None:
+    client, stream = request(WAITING)
+    await stream.send_continue()
+    await stream.send_continue()
+    assert await client.receive_some() == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert not stream.answered
+
+
+@pytest.mark.parametrize(("begun", "answered"), [(LENGTH, b""), (WAITING + b"0", b""), (WAITING, b"HTTP/1.1 401 ")])
+async def test_who_does_not_wait_or_has_an_answer_is_not_asked(begun: bytes, answered: bytes) -> None:
+    client, stream = request(begun)
+    await stream.send_all(answered or b"-")
+    stream.answered = bool(answered)
+    await stream.send_continue()
+    assert await client.receive_some() == (answered or b"-")
+
+
+async def test_a_peer_that_has_left_is_not_asked() -> None:
+    client, stream = request(WAITING)
+    await client.aclose()
+    await stream.send_continue()
+    assert stream.broken
 
 
 async def test_whether_something_was_sent_is_known() -> None:

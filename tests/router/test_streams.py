@@ -89,7 +89,8 @@ def test_a_channel_that_is_made_again_goes_on_where_it_was() -> None:
     for _ in range(41):
         publish(streams, "orders.1", 1)
     assert streams.drop_idle(1, nobody) == ["orders.1"]
-    assert publish(streams, "orders.1", 2) == 42
+    assert [streams.seq_of(name) for name in ("orders.1", "orders.2")] == [41, 0]
+    assert publish(streams, "orders.1", 2) == streams.seq_of("orders.1") == 42
     assert publish(streams, "orders.2", 2) == 1
 
 
@@ -114,8 +115,9 @@ def test_a_position_means_one_event_only(plays: list[tuple[int, int]]) -> None:
     for number, events in plays:
         name = f"orders.{number}"
         for _ in range(events):
+            before = streams.seq_of(name)
             seq = publish(streams, name, 1)
-            assert seq > last.get(name, 0)
+            assert seq == before + 1 > last.get(name, 0)
             last[name] = seq
         assert streams.drop_idle(1, nobody) == [name]
         assert len(streams._seqs) <= 8

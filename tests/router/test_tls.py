@@ -70,10 +70,19 @@ def test_a_file_that_cannot_be_used_is_named_with_the_reason(cert: Certificate, 
 
 
 def test_what_was_read_is_said_with_its_end(cert: Certificate, logged: list[EventDict]) -> None:
-    assert make_tls(Config(**cert.settings)) is not None
+    tls = make_tls(Config(**cert.settings))
+    assert tls is not None
+    assert logged == []  # it may come to nothing
+    tls.tell()
     (record,) = logged
-    assert record["file"] == str(cert.file)
+    assert (record["event"], record["file"]) == ("TLS certificate read", str(cert.file))
     assert record["expires"].endswith("+00:00")
+
+
+async def test_a_server_says_which_certificate_it_uses(cert: Certificate, logged: list[EventDict]) -> None:
+    async with serving(**cert.settings):
+        pass
+    assert [record["file"] for record in logged if record["event"] == "TLS certificate read"] == [str(cert.file)]
 
 
 # What is spoken
@@ -142,6 +151,14 @@ async def test_http_1_is_what_is_spoken(cert: Certificate, offered: list[str], v
 async def test_http_2_is_not_agreed_on(cert: Certificate) -> None:
     async with serving(**cert.settings) as port, secured(port, cert, alpn=["h2"]) as stream:
         assert stream.selected_alpn_protocol() is None
+
+
+async def test_http_2_is_not_served_to_who_speaks_it_all_the_same(cert: Certificate) -> None:
+    async with serving(**cert.settings) as port, secured(port, cert) as stream:
+        await stream.send_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000"))
+        data = await read_all(stream)
+    assert data.startswith(b"HTTP/1.1 505 ")
+    assert b"HTTP/2.0 is not spoken under TLS" in data
 
 
 async def test_old_versions_are_refused(cert: Certificate, logged: list[EventDict]) -> None:
@@ -296,11 +313,14 @@ async def test_an_end_is_told_though_input_is_unread(cert: Certificate) -> None:
 # Another certificate
 
 
-async def test_another_certificate_is_for_handshakes_to_come(cert: Certificate, tmp_path: Path) -> None:
+async def test_another_certificate_is_for_handshakes_to_come(
+    cert: Certificate, tmp_path: Path, logged: list[EventDict]
+) -> None:
     tls = Tls(str(cert.file), str(cert.key_file))
     async with trio.open_nursery() as nursery, client_of(tls, cert, nursery, echo) as before:
         renewed = certificate(tmp_path, "renewed")
         tls.adopt(Tls(str(renewed.file), str(renewed.key_file)))
+        assert [record["file"] for record in logged if "file" in record] == [str(renewed.file)]
         async with client_of(tls, renewed, nursery, echo) as after:
             await after.send_all(b"new")
             assert await after.receive_some() == b"new"

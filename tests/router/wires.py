@@ -1,13 +1,10 @@
 """Memory streams in a socket's clothes, and what an ASGI app is made of."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import trio
 
-Scope = Mapping[str, Any]
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
-Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+from router.rest.asgi import Receive, Scope, Send
 
 #: Passes only where something hangs; nothing here takes as long, also by a clock that jumps.
 DEADLINE_S: Final = 100
