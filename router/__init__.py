@@ -7,7 +7,7 @@ The data goes one way:
 
 A module imports only from rooms above it in this list (`tests/test_rooms.py` enforces it):
 
-    errors, clock, nursery, limits, permissions, addresses, config, events, channels,
+    errors, clock, nursery, limits, permissions, addresses, config, events, channels, filters,
     toml, values, checks, loading, settings, effective, reference,
     frames, handshake, protocol, origin,
     identity, access, revocations, jwks, auth,
