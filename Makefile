@@ -7,18 +7,20 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 CHROMIUM := /usr/bin/chromium
 NGINX := /usr/sbin/nginx
+SEEDS ?= 100
 SOURCES := router actors tests benchmarks examples
 # ASYNC114 is optional and knows none of our start functions; a test that needs Trio's clock is async though it may
 # await nothing (ASYNC124).
 ASYNC_LINT = $(BIN)/flake8-async --enable=ASYNC1,ASYNC2,ASYNC3 --disable=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench clean
+.PHONY: help run test check format simulate bench clean
 
 help:
 	@echo "make run     serve on http://127.0.0.1:8000 (ARGS='--port 9000' for more)"
 	@echo "make test    install what the tests need, and run them all"
 	@echo "make check   lint and type-check"
+	@echo "make simulate  many random runs over a clock that jumps (SEEDS=1000); a failing seed is printed"
 	@echo "make bench   measure, beside a program that does the same writes and nothing else"
 
 run: $(VENV)/.serve
@@ -41,6 +43,9 @@ check: $(VENV)/.develop
 format: $(VENV)/.develop
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
+
+simulate: $(VENV)/.develop
+	@$(BIN)/python -m tests.simulation $(SEEDS)
 
 bench: $(VENV)/.serve
 	$(BIN)/python -m benchmarks all

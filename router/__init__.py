@@ -9,10 +9,10 @@ A module imports only from rooms above it in this list (`tests/test_rooms.py` en
 
     errors, clock, nursery, limits, permissions, addresses, config, events, channels, filters,
     toml, values, checks, loading, settings, effective, reference,
-    frames, handshake, protocol, origin,
+    frames, paths, batches, queues, handshake, protocol, origin,
     identity, access, revocations, jwks, auth,
-    outbox, engine, subscriptions, lanes,
-    sessions, letters, intake, state, attachment, administration, hub,
+    outbox, history, engine, subscriptions, fanning, lanes,
+    recovery, sessions, letters, intake, ledger, state, attachment, administration, replays, hub,
     connection, liveness, logs, feeds, payloads, broadcaster, integrations,
     rest, heads, tls, requests, exchange, http, listening, visitors, front_door, reloading, server, trio_thread, embed,
     talk, cli, __main__

@@ -11,6 +11,7 @@ from typing import Any
 from router.access import Grants
 from router.errors import CloseCode, ErrorCode
 from router.identity import Identity
+from router.ledger import CLOSED
 from router.letters import Attach, Depart, Refused, SignIn
 from router.permissions import ADMIN, ANONYMOUS
 from router.protocol import PROTOCOL_VERSION, GetReconnectionToken, Refusal, denied_fields, reply
@@ -34,7 +35,7 @@ def attach(state: RouterState, request: Attach, now: float) -> None:
     elif (session := state.sessions.by_token(request.token or "")) is not None:
         refusal = _refuse_resume(state, session, identity) or _refuse_user(state, identity or session.identity, session)
         if refusal is None:
-            _resume(state, session, request)
+            _resume(state, session, request, now)
         else:
             request.reply.send(refusal)
     elif identity is not None or admits_anonymous(state):
@@ -52,6 +53,8 @@ def _open(state: RouterState, request: Attach, identity: Identity, now: float) -
     session = state.sessions.open(identity, grants_of(state, identity), now)
     request.session = session
     state.sessions.attach(session, request.lane, state.clock.unix_s())
+    if request.resume:
+        state.sessions.hold(session, now)
     session.address = request.address
     _say_connected(state, session, request, reconnected=False)
     state.announce("client.connected", session)
@@ -77,12 +80,14 @@ def _refuse_user(state: RouterState, identity: Identity, session: Session | None
     return Refused(CloseCode.TRY_AGAIN_LATER, f"the limit of {limit} connections of one user is reached")
 
 
-def _resume(state: RouterState, session: Session, request: Attach) -> None:
-    elder = session.lane
+def _resume(state: RouterState, session: Session, request: Attach, now: float) -> None:
+    elder, ledger = session.lane, state.ledger_of_session(session)
     if elder is not None:
         elder.close(CloseCode.SESSION_TAKEN_OVER, _TAKEN_OVER)
     request.session = session
     state.sessions.attach(session, request.lane, state.clock.unix_s())
+    if request.resume:
+        state.sessions.hold(session, now)
     session.address = request.address
     if request.identity is not None:
         state.sessions.sign_in(session, request.identity, grants_of(state, request.identity))
@@ -100,7 +105,8 @@ def _resume(state: RouterState, session: Session, request: Attach) -> None:
         **denied_fields(lost),
     )
     if elder is not None:
-        state.announce("client.disconnected", session, code=CloseCode.SESSION_TAKEN_OVER, reason=_TAKEN_OVER)
+        code = CloseCode.SESSION_TAKEN_OVER
+        state.announce("client.disconnected", session, code=code, reason=_TAKEN_OVER, ledger=ledger)
     state.announce("client.resumed", session, channels=list(positions))
 
 
@@ -157,12 +163,15 @@ def depart(state: RouterState, message: Depart, now: float) -> None:
     if session.lane is not message.lane:
         return  # taken over by another connection, or departed before
     if message.code == CloseCode.NORMAL or 4500 <= message.code <= 4999:
-        state.end(session)
+        ended: Session | None = session
     else:
-        surplus = state.sessions.detach(session, now)
-        if surplus is not None:
-            state.end(surplus)
-    state.announce("client.disconnected", session, code=message.code, reason=message.reason or None)
+        ended = state.sessions.detach(session, now)
+    ledger = state.ledger_of_session(session)
+    if ended is session:
+        ledger = ledger.closed(CLOSED)
+    if ended is not None:
+        state.end(ended)
+    state.announce("client.disconnected", session, code=message.code, reason=message.reason or None, ledger=ledger)
 
 
 def anonymous(state: RouterState) -> Identity:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 
 class Clock:
@@ -32,3 +33,12 @@ class Clock:
             self._second = seconds
             self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
         return f"{self._prefix}.{millis:03d}Z"
+
+
+def as_timestamp(moment: datetime) -> str:
+    """A moment of any zone as RFC 3339 text; milliseconds, rounded down."""
+    try:
+        moment = moment.astimezone(UTC)
+    except OverflowError:  # within a day of the first or the last moment there is: before or after all events anyway
+        moment = moment.replace(tzinfo=UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -20,6 +20,7 @@ from router.permissions import ROLES, RolePermissions
 
 _Positive = Annotated[float, Meta(gt=0, le=1e9)]  # of infinity nothing could be reckoned
 _Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+_CountOrNone = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 _Port = Annotated[int, Meta(ge=0, le=65535)]
 _LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 
@@ -174,6 +175,22 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_detached_sessions: _Count = 10_000
     #: Events that a session without a connection collects; beyond, its oldest are dropped and a `gap` tells.
     detached_events: _Count = 1_000
+
+    # The past
+    #: Events of each channel that are kept, for those who ask for the past; 0: none.
+    history_events: _CountOrNone = 1_000
+    #: Bytes of such events, as they stand on the wire; the bound that is reached first counts.
+    history_bytes: _Count = 8 << 20
+    #: How long such an event is kept at most. Where it is not set, as long as there is room.
+    history_age_s: _Positive | None = None
+    #: Events of the past that a client is sent at once; the oldest beyond are one `gap` a channel.
+    max_replay: _Count = 1_000
+    #: How long a client that was opened with `resume=1` may take to say where it goes on.
+    resume_s: _Positive = 5.0
+    #: How long the key of a publish is remembered, so that a second one with it changes nothing.
+    publish_key_s: _Positive = 120.0
+    #: Keys that are remembered; beyond, the oldest go.
+    max_publish_keys: _Count = 100_000
 
     # The program that the router is embedded in
     #: Events that the program has broadcast and the router has not taken yet; beyond, its functions return False.

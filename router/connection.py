@@ -180,7 +180,13 @@ class Connection:
         def question(reply: Reply[Session | Refused | None]) -> Attach:
             token = self._handshake.reconnection_token
             self._request = Attach(
-                reply, lane=self._lane, identity=self._identity, token=token, address=self.address, id=reply_to
+                reply,
+                lane=self._lane,
+                identity=self._identity,
+                token=token,
+                address=self.address,
+                resume=self._handshake.resume,
+                id=reply_to,
             )
             return self._request
 

@@ -25,6 +25,8 @@ class ErrorCode(enum.StrEnum):
     TOO_MANY_SUBSCRIPTIONS = "too_many_subscriptions"
     PAYLOAD_TOO_LARGE = "payload_too_large"
     INVALID_TOKEN = "invalid_token"  # noqa: S105 - a code, no secret
+    INVALID_FILTER = "invalid_filter"
+    HISTORY_UNAVAILABLE = "history_unavailable"
     ENGINE_UNAVAILABLE = "engine_unavailable"
     INTERNAL = "internal"
 
@@ -56,4 +58,5 @@ class GapReason(enum.StrEnum):
 
     SLOW_CONSUMER = "slow_consumer"
     BUFFER_OVERFLOW = "buffer_overflow"
+    HISTORY_TRIMMED = "history_trimmed"
     EPOCH_CHANGED = "epoch_changed"

@@ -18,6 +18,7 @@ class Handshake(Struct, frozen=True):
     Attributes:
         token: Its JWT, from the first place that has one: the header `Authorization`, a subprotocol, the query.
         reconnection_token: The session it wants to resume.
+        resume: Its first message will say where it goes on.
         text_heartbeat: Heartbeats as `ping` messages, for scripts that cannot see pings.
         subprotocol: What to select; None: nothing was offered that is known.
     """
@@ -25,6 +26,7 @@ class Handshake(Struct, frozen=True):
     token: str | None
     reconnection_token: str | None
     text_heartbeat: bool
+    resume: bool
     subprotocol: str | None
 
 
@@ -51,6 +53,7 @@ def read(target: str, headers: Iterable[tuple[str, str]], subprotocols: Sequence
         token=_authorization(headers) or (bearers[0] if bearers else None) or _first(query, "token"),
         reconnection_token=_first(query, "reconnection_token"),
         text_heartbeat=_first(query, "heartbeat") == "message",
+        resume=_first(query, "resume") == "1",
         subprotocol=SUBPROTOCOL if SUBPROTOCOL in subprotocols else None,
     )
 

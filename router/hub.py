@@ -16,8 +16,11 @@ import trio
 from actors import Mailbox
 from router.administration import disconnect, reconfigure, revoke, withdraw
 from router.attachment import attach, depart, fresh_token, sign_in
+from router.batches import Batch
 from router.engine.memory import FULL_BATCH_BYTES, Stream
 from router.errors import ErrorCode
+from router.fanning import FanOut
+from router.filters import Candidate
 from router.frames import text_frame
 from router.letters import (
     Attach,
@@ -39,18 +42,23 @@ from router.letters import (
     SignIn,
     SubscribeTo,
 )
-from router.outbox import Batch
 from router.protocol import (
     GetReconnectionToken,
     GetSubscriptions,
+    History,
+    Position,
     Refusal,
+    Resume,
     Unsubscribe,
     denied_fields,
     encode,
     reply,
 )
+from router.recovery import Missed
+from router.replays import history, past_of, resume, send_past
 from router.sessions import Session
 from router.state import InHand, RouterState
+from router.subscriptions import Subscription
 
 log = structlog.get_logger("router.hub")
 
@@ -164,11 +172,13 @@ class Hub:
         session, lane = letter.session, letter.lane
         if session.previous_token is not None and session.lane is lane:
             self._state.sessions.confirm_token(session)
+        if session.resume_by is not None and session.lane is lane and not _says_where_to_go_on(letter):
+            self._state.sessions.go_on(session)
         for item in letter.items:
             if isinstance(item, Events):
-                answer = self._append(item)
-                if item.id is not msgspec.UNSET or isinstance(answer, Refusal):
-                    lane.send_control(self._answer(item, answer))
+                receipt = self._append(item)
+                if item.id is not msgspec.UNSET or isinstance(receipt, Refusal):
+                    lane.send_control(self._answer(item, receipt))
                 hand.done += 1
                 if (stream := self._full(item.channel)) is not None:
                     await self._fan_out(stream)
@@ -177,7 +187,9 @@ class Hub:
                 hand.done += 1
             elif session.lane is lane:
                 await self._flush()
-                lane.send_control(self._change(session, item))
+                answer = self._change(session, item)
+                if answer is not None:
+                    lane.send_control(answer)
                 hand.done += 1
                 if isinstance(item, SignIn):
                     withdraw(self._state, session)
@@ -192,10 +204,15 @@ class Hub:
         stream = state.stamped(item.channel)
         if stream is None:
             return _no_stream(state, item)
+        if item.key is not None and (known := state.published_before(item.channel, item.key)) is not None:
+            return known
         first = stream.seq + 1
         stream.append(item.events)
         state.counters.events += len(item.events)
-        return Receipt(first, stream.seq, len(state.subscriptions.readers(item.channel)))
+        receipt = Receipt(first, stream.seq, state.subscriptions.count(item.channel))
+        if item.key is not None:
+            state.remember_key(item.channel, item.key, receipt)
+        return receipt
 
     def _answer(self, item: Events, answer: Receipt | Refusal) -> bytes:
         if isinstance(answer, Refusal):
@@ -225,8 +242,8 @@ class Hub:
                 if isinstance(answer, Refusal):
                     log.error("events of the host program lost", events=len(item.events), reason=answer.message)
 
-    def _change(self, session: Session, item: Change) -> bytes:
-        """Do what one message asks of the session. Returns the reply, to be sent in the same step."""
+    def _change(self, session: Session, item: Change) -> bytes | None:
+        """Do what one message asks of the session. Returns the reply, to be sent in the same step, if there is one."""
         state = self._state
         now = state.clock.timestamp()
         match item:
@@ -243,6 +260,15 @@ class Hub:
                 return fresh_token(state, session, item, now)
             case SignIn():
                 return sign_in(state, session, item, now)
+            case History():
+                return history(state, item)
+            case Resume():
+                if session.resume_by is None:
+                    text = "resume must be the first message of a connection that was opened with resume=1"
+                    return Refusal(ErrorCode.INVALID_MESSAGE, text, id=item.id).frame()
+                resume(state, session, item, now)
+                state.sessions.go_on(session)
+                return None
             case _:
                 assert_never(item)
 
@@ -256,13 +282,30 @@ class Hub:
         # The configuration may have changed since the message was judged, and families' channels are made here.
         denied = {name: reason for name in fresh if (reason := _refuse_subscription(state, session, name)) is not None}
         fresh = [name for name in fresh if name not in denied]
-        state.subscribe(session, fresh)
         channels = [name for name in item.channels if name not in denied]
+        past = past_of(state, item, fresh)
+        for name in channels:
+            self._enter(session, name, item, past.get(name))
         positions = state.positions(session, channels)
         fields: dict[str, Any] = {"channels": channels, "timestamp": now, "positions": positions}
+        if past:
+            positions |= {name: Position(state.epoch, each.start) for name, each in past.items()}
+            fields["recovered"] = {name: each.complete for name, each in past.items()}
         if fresh:
             state.announce("client.subscribed", session, channels=fresh)
         return reply("subscribed", item.id, **fields, **denied_fields({**item.denied, **denied}))
+
+    def _enter(self, session: Session, channel: str, item: SubscribeTo, past: Missed | None) -> None:
+        """Make a subscription, or have one ask for something else from its channel's next event on."""
+        state = self._state
+        position = state.streams[channel].flushed_seq
+        subscription = session.subscriptions.get(channel)
+        if subscription is None:
+            subscription = Subscription(channel, session.outlet, position)
+        subscription.set_options(item.filter, item.policy, item.key, position)
+        state.subscribe(session, subscription)
+        if past is not None:
+            send_past(state, session, subscription, past)
 
     # Coming and going
 
@@ -270,6 +313,11 @@ class Hub:
         state = self._state
         for session in state.sessions.expired(now):
             state.end(session)
+        for session in tuple(state.sessions.holding):
+            if session.resume_by is not None and session.resume_by <= now:
+                state.sessions.go_on(session)
+        state.forget_keys()
+        state.streams.expire(state.clock.unix_ms())
         idle_since_ms = state.clock.unix_ms() - int(state.config.channel_idle_s * 1000)
         state.streams.drop_idle(idle_since_ms, state.subscriptions.is_read)
 
@@ -323,26 +371,40 @@ class Hub:
 
     async def _fan_out(self, stream: Stream) -> None:
         state = self._state
-        # Nobody else changes the table, so it may be walked over a checkpoint.
-        readers = state.subscriptions.readers(stream.name)
-        left = iter(readers)
-        state.fan_out = (stream, stream.flushed_seq + 1, left)
+        fan_out = state.fan_out = FanOut(stream)
         batch = stream.flush(state.epoch)
         if batch is not None:
-            state.counters.matched += len(batch) * len(readers)
-            until_look = _READERS_BETWEEN_LOOKS
-            for reader in left:
-                reader.outlet.offer(reader.queue, batch)
-                until_look -= 1
-                if not until_look:
-                    until_look = _READERS_BETWEEN_LOOKS
+            # Nobody else changes the table, so it may be walked over a checkpoint.
+            candidates: list[Candidate] = []
+            for group in state.subscriptions.groups(stream.name):
+                if group.filter is not None and not candidates:
+                    candidates = [batch.candidate(index) for index in range(len(batch))]
+                selected = group.select(batch, candidates)
+                if selected is not None:
+                    fan_out.add(group, selected)
+                if group.filter is not None:
                     await self._yield_if_due()
+            state.counters.matched += fan_out.begin()
+            until_look = _READERS_BETWEEN_LOOKS
+            for selected, left in fan_out.walk():
+                for reader in left:
+                    reader.outlet.offer(reader.queue, selected)
+                    until_look -= 1
+                    if not until_look:
+                        until_look = _READERS_BETWEEN_LOOKS
+                        fan_out.paused = True
+                        await self._yield_if_due()
+                        fan_out.paused = False
         state.fan_out = None
 
     async def _yield_if_due(self) -> None:
         if trio.current_time() >= self._yield_at:
             await trio.lowlevel.checkpoint()
             self._yield_at = trio.current_time() + YIELD_AFTER_S
+
+
+def _says_where_to_go_on(letter: Letter) -> bool:
+    return bool(letter.items) and isinstance(letter.items[0], Resume)
 
 
 def _no_stream(state: RouterState, item: Events) -> Refusal:

@@ -12,31 +12,37 @@ from typing import assert_never
 import msgspec
 from msgspec import UNSET, Raw
 
+from router import filters
 from router.access import Grants
 from router.channels import Channels
-from router.clock import Clock
+from router.clock import Clock, as_timestamp
 from router.config import Config
 from router.errors import ErrorCode
 from router.events import EVENT_TYPE_JSON, EventTypeError
+from router.filters import Filter, FilterError
 from router.frames import Binary
 from router.letters import Events, Item, SubscribeTo
 from router.limits import Bucket, Rate
+from router.paths import Path
 from router.protocol import (
     Authenticate,
     ControlMessage,
     EventIn,
     GetReconnectionToken,
     GetSubscriptions,
+    History,
     Ping,
     Pong,
     Publish,
     Refusal,
+    Resume,
     Subscribe,
     Unsubscribe,
     decode,
     field_error,
     reply,
 )
+from router.queues import Policy
 
 _MESSAGES_WINDOW_S = 10
 _BRACE = ord("{")
@@ -89,6 +95,7 @@ class Intake:
                     and len(payload) <= room
                     and message.events is UNSET
                     and message.id is UNSET
+                    and message.key is UNSET
                     and message.event_type in EVENT_TYPE_JSON
                 ):
                     assert check is not None, "there is a run"
@@ -101,8 +108,8 @@ class Intake:
                 else:
                     events, check = self.check_publish(message, grants, len(payload))
                     run, channel = list(events), message.channel
-                    room = self._room_for_run if message.id is UNSET else 0
-                    items.append(Events(channel, run, message.id))
+                    room = self._room_for_run if message.id is UNSET and message.key is UNSET else 0
+                    items.append(Events(channel, run, message.id, None if message.key is UNSET else message.key))
             except Refusal as refusal:
                 room = 0
                 items.append(refusal.frame())
@@ -130,11 +137,23 @@ class Intake:
             case GetSubscriptions():
                 self._take(message, "get_subscriptions", config.rate_get_subscriptions)
                 return message
-            case GetReconnectionToken() | Authenticate():
+            case History():
+                self._take(message, "other", config.rate_other)
+                return self._check_history(message, grants)
+            case GetReconnectionToken() | Authenticate() | Resume():
                 self._take(message, "other", config.rate_other)
                 return message
             case _:
                 assert_never(message)
+
+    def _check_history(self, message: History, grants: Grants) -> History:
+        if self._channels.find(message.channel) is None:
+            raise Refusal(ErrorCode.UNKNOWN_CHANNEL, f"Unknown channel: {message.channel[:64]}", id=message.id)
+        if not grants.may_subscribe(message.channel):
+            text = f"Permission denied for channel: {message.channel}"
+            raise Refusal(ErrorCode.PERMISSION_DENIED, text, id=message.id)
+        _only_one(message, ("after", "last", "since"))
+        return message
 
     def too_many(self, messages: int) -> bool:
         """Count messages of any kind; whether there were more than the configuration bears for 10 s."""
@@ -251,6 +270,7 @@ def _refuse_event(message: Publish, index: int, text: str, code: ErrorCode = Err
 
 
 def _subscribe_to(message: Subscribe, grants: Grants, channels: Channels) -> SubscribeTo:
+    _only_one(message, ("recover", "last", "since"))
     allowed: list[str] = []
     denied: dict[str, str] = {}
     for name in dict.fromkeys(message.channels):
@@ -260,4 +280,29 @@ def _subscribe_to(message: Subscribe, grants: Grants, channels: Channels) -> Sub
             denied[name] = ErrorCode.PERMISSION_DENIED
         else:
             allowed.append(name)
-    return SubscribeTo(allowed, denied, message.id)
+    return SubscribeTo(
+        allowed,
+        denied,
+        message.id,
+        _filter(message),
+        message.policy,
+        None if message.policy is not Policy.LATEST or message.key is UNSET else Path(message.key),
+        {} if message.recover is UNSET else message.recover,
+        None if message.last is UNSET else message.last,
+        None if message.since is UNSET else as_timestamp(message.since),
+    )
+
+
+def _filter(message: Subscribe) -> Filter | None:
+    if message.filter is UNSET:
+        return None
+    try:
+        return filters.compile(message.filter)
+    except FilterError as error:
+        raise Refusal(ErrorCode.INVALID_FILTER, str(error), id=message.id) from None
+
+
+def _only_one(message: Subscribe | History, names: Sequence[str]) -> None:
+    given = [name for name in names if getattr(message, name) is not UNSET]
+    if len(given) > 1:
+        raise Refusal(ErrorCode.INVALID_MESSAGE, f"{' and '.join(given)}: only one of them may be given", id=message.id)

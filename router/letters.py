@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import trio
@@ -13,20 +13,52 @@ from actors import Call, Reply
 from router.access import Grants
 from router.config import ChannelSettings
 from router.errors import CloseCode
+from router.filters import Filter
 from router.identity import Identity
 from router.lanes import Lane
+from router.paths import Path
 from router.permissions import RolePermissions
-from router.protocol import EventIn, GetReconnectionToken, GetSubscriptions, Id, Publish, Refusal, Unsubscribe
+from router.protocol import (
+    EventIn,
+    GetReconnectionToken,
+    GetSubscriptions,
+    History,
+    Id,
+    Position,
+    Publish,
+    Refusal,
+    Resume,
+    Unsubscribe,
+)
+from router.queues import Policy
 from router.sessions import Session
 
 
 @dataclass(slots=True, frozen=True)
 class SubscribeTo:
-    """A `subscribe`, judged: what to enter, and why the rest was refused."""
+    """A `subscribe`, judged: what to enter, and why the rest was refused.
+
+    Attributes:
+        channels: To be entered.
+        denied: Why not, by channel.
+        id: To answer to.
+        filter: What is asked for; None: everything.
+        policy: What is given up first.
+        key: Of which the latest is kept.
+        recover: Positions by channel, behind which the past is to be sent first.
+        last: How many events of the past, likewise.
+        since: Of which time on, likewise, as the wire has it.
+    """
 
     channels: Sequence[str]
     denied: Mapping[str, str]
     id: Id
+    filter: Filter | None = None
+    policy: Policy = Policy.DROP_OLDEST
+    key: Path | None = None
+    recover: Mapping[str, Position] = field(default_factory=dict)
+    last: int | None = None
+    since: str | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -45,10 +77,11 @@ class Events:
     channel: str
     events: list[Publish | EventIn]
     id: Id = UNSET
+    key: str | None = None
 
 
 #: What reads or changes the session.
-Change = SubscribeTo | Unsubscribe | GetSubscriptions | GetReconnectionToken | SignIn
+Change = SubscribeTo | Unsubscribe | GetSubscriptions | GetReconnectionToken | SignIn | History | Resume
 #: One thing to do, or (as bytes) a reply that the connection could render alone, at its place in the order.
 Item = bytes | Events | Change
 
@@ -88,6 +121,7 @@ class Attach(Call[Session | Refused | None]):
         lane: The connection's.
         identity: Who its JWT says it is; None: it brought none.
         token: Its reconnection token.
+        resume: Its first message will say where it goes on.
         address: Where it comes from.
         id: The `id` of the message that brought the JWT, if it was one; `connected` is the reply to it.
         session: Set by the router before the session has this connection. Who waits for the answer no more, or gets
@@ -102,12 +136,14 @@ class Attach(Call[Session | Refused | None]):
         identity: Identity | None,
         token: str | None,
         address: str = "",
+        resume: bool = False,
         id: Id = UNSET,  # noqa: A002 - the wire's name
     ) -> None:
         super().__init__(reply)
         self.lane = lane
         self.identity = identity
         self.token = token
+        self.resume = resume
         self.address = address
         self.id = id
         self.session: Session | None = None

@@ -1,4 +1,4 @@
-"""The watch over all connections: heartbeats, silence, unfinished messages, expiring tokens.
+"""The watch over all connections: heartbeats, and positions with them, silence, unfinished messages, expiring tokens.
 
 One task looks at every connection once a second. A task, or a cancel scope, for each would cost more than all
 else that a connection has.
@@ -65,6 +65,9 @@ class Liveness:
             if now >= connection.heartbeat_at:
                 connection.heartbeat_at = now + config.heartbeat_s
                 lane.send_control(heartbeat if connection.text_heartbeat else PING_FRAME)
+                positions = self._services.state.untold_positions(connection.session)
+                if positions:
+                    lane.send_control(reply("position", positions=positions))
 
     def _look_at_token(self, connection: Connection) -> None:
         identity = connection.identity

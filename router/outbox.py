@@ -1,8 +1,11 @@
 """A session's outbox: the events that wait for one client, bounded in events and bytes; no I/O.
 
 Each subscription has a queue of its own. The writer takes from the queues in turn, so a flood on one channel does
-not delay another. Where the outbox is full, the queue with the most bytes loses its oldest events, and a `gap` at
-their place says which: whatever is missing is announced where it is missing.
+not delay another. Where the outbox is full, the queue with the most bytes gives something up, by its own policy, and a
+`gap` at its place says what: whatever is missing is announced where it is missing.
+
+Ahead of the queues goes the past that was asked for: slices of a channel's history, bounded by who asks, in their
+order. They are references, so they count for no bound here.
 
 What the writer has taken is no longer here and cannot be dropped. If the connection dies first, `give_back`
 returns what was not handed whole to the socket.
@@ -10,139 +13,100 @@ returns what was not handed whole to the socket.
 
 from __future__ import annotations
 
+import copy
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from heapq import heapify, heappush, heapreplace
 
-import msgspec
-
+from router.batches import Batch, Slice
 from router.errors import GapReason
-from router.frames import text_frame
-
-_encode = msgspec.json.encode
+from router.queues import Gap, Policy, Queue
 
 
-class Batch:
-    """Frames of consecutive events, joined once and shared by all their readers; immutable.
+class Past:
+    """A part of a replay.
 
     Attributes:
-        buffer: The frames, joined.
-        ends: Where in `buffer` each frame ends.
-        first_seq: Of the first event; the others follow without holes. None: events without a position.
-        epoch: Of the positions.
+        queue: Of the subscription that it is for; None: a message behind a replay.
+        entry: Events of the past, a gap, or the message, framed.
+        again: Whether the client may have had them: they are no news, and go with the connection.
+        news: Of a gap that is only in part news, that part; None: all of it is, or nothing.
     """
 
-    __slots__ = ("buffer", "ends", "epoch", "first_seq")
+    __slots__ = ("again", "entry", "news", "queue")
 
-    def __init__(self, buffer: bytes, ends: Sequence[int], first_seq: int | None, epoch: str) -> None:
-        self.buffer = buffer
-        self.ends = tuple(ends)
-        self.first_seq = first_seq
-        self.epoch = epoch
+    def __init__(self, queue: Queue | None, entry: Slice | Gap | bytes, *, again: bool = False) -> None:
+        self.queue = queue
+        self.entry = entry
+        self.again = again
+        self.news: Gap | None = None
 
-    def __len__(self) -> int:
-        return len(self.ends)
-
-    def offset(self, index: int) -> int:
-        """Where in the buffer frame `index` begins."""
-        return self.ends[index - 1] if index else 0
-
-
-class Slice:
-    """The frames `start` to `stop` of a batch, as one queue has them."""
-
-    __slots__ = ("batch", "start", "stop")
-
-    def __init__(self, batch: Batch, start: int, stop: int) -> None:
-        self.batch = batch
-        self.start = start
-        self.stop = stop
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return self.batch.offset(self.stop) - self.batch.offset(self.start)
-
-    @property
-    def buffer(self) -> memoryview:
-        """The bytes of its frames, not copied."""
-        return memoryview(self.batch.buffer)[self.batch.offset(self.start) : self.batch.offset(self.stop)]
-
-    def seq(self, index: int) -> int | None:
-        """The seq of the batch's frame `index`."""
-        return None if self.batch.first_seq is None else self.batch.first_seq + index
-
-
-class Gap(msgspec.Struct, tag_field="type", tag="gap"):
-    """Events that are missing from a queue at this place, as the wire says it."""
-
-    of: str
-    epoch: str
-    first: int | None = msgspec.field(name="from")
-    last: int | None = msgspec.field(name="to")
-    count: int | None
-    reason: GapReason
-
-    def frame(self) -> bytes:
-        """The message, framed."""
-        return text_frame(_encode(self))
-
-    def absorb(self, later: Gap) -> bool:
-        """Take in the gap that follows, and its reason; False where they do not adjoin, or how many is not known."""
-        if self.epoch != later.epoch or self.count is None or later.count is None:
+    def absorb(self, later: Past) -> bool:
+        """Take in a gap that follows a gap; False where they do not adjoin."""
+        if not (isinstance(self.entry, Gap) and isinstance(later.entry, Gap) and self.queue is later.queue):
             return False
-        if self.last is not None and later.first != self.last + 1:
+        news = copy.copy(later.entry)
+        if not self.entry.absorb(later.entry):
             return False
-        self.last, self.reason = later.last, later.reason
-        self.count += later.count
+        if self.again and not later.again:
+            self.again, self.news = False, news
+        elif self.news is not None:
+            self.news.absorb(news)
         return True
 
-
-class Queue:
-    """What waits for one client on one channel, in order: slices of batches, and gaps at their place.
-
-    The mutable state is changed by its `Outbox` alone.
-    """
-
-    __slots__ = ("channel", "discarded", "entries", "events", "size")
-
-    def __init__(self, channel: str) -> None:
-        self.channel = channel
-        self.entries: deque[Slice | Gap] = deque()
-        self.events = 0
-        self.size = 0
-        #: Its subscription has ended: what the writer has taken of it does not come back.
-        self.discarded = False
-
-    def announce(self, at: int, gap: Gap) -> None:
-        """Put a gap at its place, as one with those that it adjoins."""
-        entries = self.entries
-        before = entries[at - 1] if at else None
-        if isinstance(before, Gap) and before.absorb(gap):
-            at, gap = at - 1, before
-        else:
-            entries.insert(at, gap)
-        after = entries[at + 1] if at + 1 < len(entries) else None
-        if isinstance(after, Gap) and gap.absorb(after):
-            del entries[at + 1]
+    @property
+    def events(self) -> int:
+        """How many events it is."""
+        return len(self.entry) if isinstance(self.entry, Slice) else 0
 
 
 class Piece:
-    """What the writer took: a slice, a gap, or (without a queue) bytes of its own; `sent` bytes of it are out."""
+    """What the writer took: a slice, a gap, or (without a queue) bytes of its own; `sent` bytes of it are out.
 
-    __slots__ = ("buffer", "entry", "queue", "sent")
+    Attributes:
+        buffer: The bytes.
+        queue: Where it was taken from; None: no queue's.
+        entry: What it was there; None: bytes of its own.
+        sent: How many bytes are out.
+        past: What it was of a replay; None: it is of no replay.
+    """
+
+    __slots__ = ("buffer", "entry", "past", "queue", "sent")
 
     def __init__(
-        self, buffer: bytes | memoryview, queue: Queue | None = None, entry: Slice | Gap | None = None, sent: int = 0
+        self,
+        buffer: bytes | memoryview,
+        queue: Queue | None = None,
+        entry: Slice | Gap | None = None,
+        sent: int = 0,
+        past: Past | None = None,
     ) -> None:
         self.buffer = buffer
         self.queue = queue
         self.entry = entry
         self.sent = sent
+        self.past = past
+
+    @property
+    def events_left(self) -> int:
+        """Events that are not wholly out."""
+        if not isinstance(self.entry, Slice):
+            return 0
+        return self.entry.stop - self._out()
+
+    def _out(self) -> int:
+        assert isinstance(self.entry, Slice)
+        batch = self.entry.batch
+        return bisect_right(batch.ends, batch.offset(self.entry.start) + self.sent)
+
+    def rest(self) -> Slice | Gap | None:
+        """What of the entry was not handed whole to the socket; None: nothing."""
+        if self.entry is None or self.sent == len(self.buffer):
+            return None
+        if isinstance(self.entry, Slice):
+            self.entry.start = self._out()
+        return self.entry
 
     def rest_of_frame(self) -> bytes:
         """What is missing of a frame that is partly out; empty where `sent` is a frame's end."""
@@ -159,36 +123,63 @@ class Piece:
 class Outbox:
     """All queues of one session, under one bound.
 
-    The mutable state is the queues and their sums. Sync functions change it: the router puts in, the writer takes
-    out.
+    The mutable state is the queues, the past that is to be sent first, and their sums. Sync functions change it: the
+    router puts in, the writer takes out.
+
+    Attributes:
+        events: Events that wait in queues.
+        size: Their bytes.
+        dropped: Events lost to the bound, over the session's life.
+        max_events: The bound.
+        max_bytes: Likewise.
+        reason: What a gap says when the bound makes it.
+        overflowed: A queue was full whose policy is to disconnect.
+        held: Nothing is taken for now: the client is still to say where it goes on.
     """
 
-    __slots__ = ("_by_size", "_ready", "dropped", "events", "max_bytes", "max_events", "reason", "size")
+    __slots__ = (
+        "_by_size", "_past", "_ready", "dropped", "events", "held", "max_bytes", "max_events", "overflowed", "reason",
+        "size",
+    )  # fmt: skip
 
     def __init__(self, max_events: int, max_bytes: int, reason: GapReason = GapReason.SLOW_CONSUMER) -> None:
         # Queues with entries, in the order of their turns. Few at a time: an empty deque would weigh ten such lists.
         self._ready: list[Queue] = []
         # Either empty or a heap with an entry for each ready queue that is not smaller than the queue: `_largest`.
         self._by_size: list[tuple[int, int, Queue]] = []
+        # Made when a client asks for the past.
+        self._past: deque[Past] | None = None
         self.events = 0
         self.size = 0
-        #: Events lost to the bound, over the session's life.
         self.dropped = 0
         self.max_events = max_events
         self.max_bytes = max_bytes
-        #: What a gap says when the bound makes it.
         self.reason = reason
+        self.overflowed = False
+        self.held = False
 
     def __bool__(self) -> bool:
-        return bool(self._ready)
+        """Whether there is something to take."""
+        return bool(self._ready or self._past) and not self.held
+
+    @property
+    def idle(self) -> bool:
+        """Whether what comes may be written at once."""
+        return not (self._ready or self._past or self.held)
+
+    @property
+    def waiting(self) -> int:
+        """Events that wait and are news to the client."""
+        return self.events + sum(part.events for part in self._past or () if not part.again)
 
     def put(self, queue: Queue, batch: Batch) -> None:
-        """Queue a batch at the end of its channel; over the bound, the oldest of the largest queue go."""
+        """Queue a batch at the end of its channel; over the bound, the largest queue gives something up."""
         if not queue.entries:
             self._ready.append(queue)
-        entry = Slice(batch, 0, len(batch))
-        queue.entries.append(entry)
-        self._count(queue, len(entry), entry.size)
+        events, size = queue.events, queue.size
+        queue.append(batch)
+        self.events += queue.events - events
+        self.size += queue.size - size
         if self._by_size:
             heappush(self._by_size, (-queue.size, id(queue), queue))
         if self.events > self.max_events or self.size > self.max_bytes:
@@ -200,43 +191,92 @@ class Outbox:
             self._ready.append(queue)
         queue.announce(len(queue.entries), gap)
 
+    def replay(self, parts: Iterable[Past]) -> None:
+        """Send the past before all that waits, behind what is asked for already."""
+        if self._past is None:
+            self._past = deque()
+        for part in parts:
+            if part.again and part.queue is not None:
+                part.queue.resent += part.events
+            if not (self._past and self._past[-1].absorb(part)):
+                self._past.append(part)
+
+    def take_all(self, queue: Queue) -> list[Slice | Gap]:
+        """Empty a queue, to send what waits there otherwise. Returns that."""
+        if not queue.entries:
+            return []
+        self._by_size.clear()
+        self._ready.remove(queue)
+        self.events -= queue.events
+        self.size -= queue.size
+        queue.compact()
+        entries = list(queue.entries)
+        queue.clear()
+        return entries
+
     def limit(self, max_events: int, max_bytes: int, reason: GapReason) -> None:
         """Set another bound, as when a session loses or finds its connection, and enforce it."""
         self.max_events, self.max_bytes, self.reason = max_events, max_bytes, reason
         self._keep_bound()
+        self.overflowed = False
 
     def take(self, max_bytes: int) -> list[Piece]:
-        """Take what is written next, the queues in turn, until `max_bytes` is reached (always one entry)."""
+        """Take what is written next, the past first, the queues in turn, up to `max_bytes` or a little more."""
         pieces: list[Piece] = []
         taken = 0
+        if self.held:
+            return pieces
         self._by_size.clear()
+        while self._past and taken < max_bytes:
+            part = self._past.popleft()
+            if isinstance(part.entry, bytes):
+                piece = Piece(part.entry, past=part)
+            else:
+                piece = Piece(_bytes_of(part.entry), part.queue, part.entry, past=part)
+            pieces.append(piece)
+            taken += len(piece.buffer)
+        if not self._past:
+            self._past = None
         while self._ready and taken < max_bytes:
             queue = self._ready.pop(0)
-            entry = queue.entries.popleft()
-            buffer = entry.frame() if isinstance(entry, Gap) else entry.buffer
-            if isinstance(entry, Slice):
-                self._count(queue, -len(entry), -len(buffer))
-            if queue.entries:
+            entry = queue.take()
+            if queue.first() is not None:
                 self._ready.append(queue)
+            buffer = _bytes_of(entry)
+            if isinstance(entry, Slice):
+                self.events -= len(entry)
+                self.size -= len(buffer)
             pieces.append(Piece(buffer, queue, entry))
             taken += len(buffer)
         return pieces
 
     def give_back(self, pieces: Iterable[Piece]) -> None:
-        """Return to the front of their queues what of `pieces` was not handed whole to the socket."""
+        """Return to the front what of `pieces` was not handed whole to the socket, for the next connection.
+
+        What is left of a replay is news to the client, and goes back to its queue, or may have come before, and is
+        forgotten: the client says anew what it wants.
+        """
         self._by_size.clear()
-        for piece in reversed(list(pieces)):
-            queue, entry = piece.queue, piece.entry
-            if queue is None or queue.discarded or entry is None or piece.sent == len(piece.buffer):
+        left = list(pieces)
+        for part in self._past or ():
+            if not isinstance(part.entry, bytes):
+                left.append(Piece(_bytes_of(part.entry), part.queue, part.entry, past=part))
+        self._past = None
+        for piece in reversed(left):
+            queue, rest = piece.queue, piece.rest()
+            if queue is None or rest is None or queue.discarded:
+                continue
+            if piece.past is not None and piece.past.news is not None:
+                rest = piece.past.news
+            if piece.past is not None and piece.past.again:
+                queue.resent -= len(rest) if isinstance(rest, Slice) else 0
                 continue
             if not queue.entries:
                 self._ready.insert(0, queue)
-            if isinstance(entry, Gap):
-                queue.announce(0, entry)
-                continue
-            entry.start = bisect_right(entry.batch.ends, entry.batch.offset(entry.start) + piece.sent)
-            self._count(queue, len(entry), entry.size)
-            queue.entries.appendleft(entry)
+            events, size = queue.events, queue.size
+            queue.give_back(rest)
+            self.events += queue.events - events
+            self.size += queue.size - size
         self._keep_bound()
 
     def discard(self, queue: Queue) -> int:
@@ -245,23 +285,38 @@ class Outbox:
         Returns:
             How many events waited.
         """
-        events = queue.events
+        events = self.queued(queue)
         queue.discarded = True
+        self._past = None if self._past is None else deque(part for part in self._past if part.queue is not queue)
         if queue.entries:
             self._ready.remove(queue)
-            self._count(queue, -queue.events, -queue.size)
-            queue.entries.clear()
+            self.events -= queue.events
+            self.size -= queue.size
+            queue.clear()
         return events
 
-    def _count(self, queue: Queue, events: int, size: int) -> None:
-        queue.events += events
-        queue.size += size
-        self.events += events
-        self.size += size
+    def queued(self, queue: Queue) -> int:
+        """Events that wait for a subscription and are news to its client."""
+        return queue.events + sum(part.events for part in self._past or () if part.queue is queue and not part.again)
+
+    def to_resend(self, queue: Queue) -> int:
+        """Events that wait for a subscription and are to be sent again."""
+        return sum(part.events for part in self._past or () if part.queue is queue and part.again)
+
+    def holds(self, queue: Queue) -> bool:
+        """Whether anything waits for a subscription, gaps among it."""
+        return bool(queue.entries) or any(part.queue is queue for part in self._past or ())
 
     def _keep_bound(self) -> None:
         while self.events > self.max_events or self.size > self.max_bytes:
-            self._drop_oldest(self._largest())
+            queue = self._largest()
+            if queue.policy is Policy.DISCONNECT:
+                self.overflowed = True
+            size = queue.size
+            lost = queue.give_up(self.events - self.max_events, self.size - self.max_bytes, self.reason)
+            self.events -= lost
+            self.size -= size - queue.size
+            self.dropped += lost
 
     def _largest(self) -> Queue:
         """The queue with the most bytes. A stuck client may have a thousand, and each of its events asks anew."""
@@ -275,19 +330,6 @@ class Outbox:
             size, _, queue = heap[0]
         return queue
 
-    def _drop_oldest(self, queue: Queue) -> None:
-        """Drop from the oldest slice of `queue` what the bound asks for, and say so in a gap before the rest."""
-        at = 0
-        while isinstance(oldest := queue.entries[at], Gap):
-            at += 1
-        batch, start = oldest.batch, oldest.start
-        by_size = bisect_left(batch.ends, batch.offset(start) + self.size - self.max_bytes) + 1
-        stop = min(oldest.stop, max(by_size, start + self.events - self.max_events))
-        events = stop - start
-        self._count(queue, -events, batch.offset(start) - batch.offset(stop))
-        self.dropped += events
-        oldest.start = stop
-        if stop == oldest.stop:
-            del queue.entries[at]
-        first, last = oldest.seq(start), oldest.seq(stop - 1)
-        queue.announce(at, Gap(queue.channel, batch.epoch, first, last, events, self.reason))
+
+def _bytes_of(entry: Slice | Gap) -> bytes | memoryview:
+    return entry.frame() if isinstance(entry, Gap) else entry.buffer

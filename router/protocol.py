@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -15,19 +16,36 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from router.errors import ErrorCode
 from router.frames import text_frame
+from router.queues import Policy
 
 PROTOCOL_VERSION: Final = 1
 MAX_BATCH_EVENTS: Final = 1000
 
+MAX_HISTORY_EVENTS: Final = 1000
+
 MessageId = Annotated[int, Meta(ge=-(2**53), le=2**53)] | Annotated[str, Meta(max_length=64)]
 Id = MessageId | UnsetType
+Time = Annotated[datetime, Meta(tz=True)]
+
+
+class Position(Struct, frozen=True):
+    """A place in a channel: behind its event `seq` of an epoch."""
+
+    epoch: str
+    seq: Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class Subscribe(Struct, tag="subscribe"):
-    """Ask for the events of channels."""
+    """Ask for the events of channels, and perhaps for some of the past first."""
 
     channels: Annotated[list[str], Meta(min_length=1)]
     id: Id = UNSET
+    filter: Raw | UnsetType = UNSET
+    policy: Policy = Policy.DROP_OLDEST
+    key: str | UnsetType = UNSET
+    recover: dict[str, Position] | UnsetType = UNSET
+    last: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
+    since: Time | UnsetType = UNSET
 
 
 class Unsubscribe(Struct, tag="unsubscribe"):
@@ -68,6 +86,24 @@ class Authenticate(Struct, tag="authenticate"):
     id: Id = UNSET
 
 
+class History(Struct, tag="history"):
+    """Ask for some of a channel's past: behind a position, the last ones, or since a time."""
+
+    channel: str
+    after: Position | UnsetType = UNSET
+    last: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
+    since: Time | UnsetType = UNSET
+    limit: Annotated[int, Meta(ge=1, le=MAX_HISTORY_EVENTS)] = 100
+    id: Id = UNSET
+
+
+class Resume(Struct, tag="resume"):
+    """Say where the client's own record of each channel ends, as a connection's first message."""
+
+    positions: dict[str, Position]
+    id: Id = UNSET
+
+
 class EventIn(Struct):
     """One event of a batch."""
 
@@ -82,17 +118,21 @@ class Publish(Struct, tag="publish"):
     event_type: str | UnsetType = UNSET
     data: Raw = Raw(b"{}")
     events: Annotated[list[EventIn], Meta(min_length=1, max_length=MAX_BATCH_EVENTS)] | UnsetType = UNSET
+    key: Annotated[str, Meta(max_length=64)] | UnsetType = UNSET
     id: Id = UNSET
 
 
-ControlMessage = Subscribe | Unsubscribe | Ping | Pong | GetSubscriptions | GetReconnectionToken | Authenticate
+ControlMessage = (
+    Subscribe | Unsubscribe | Ping | Pong | GetSubscriptions | GetReconnectionToken | Authenticate | History | Resume
+)
 ClientMessage = ControlMessage | Publish
 
 #: The messages by their `type`.
 MESSAGE_TYPES: Final = {
     str(kind.__struct_config__.tag): kind
     for kind in (
-        Subscribe, Unsubscribe, Ping, Pong, GetSubscriptions, GetReconnectionToken, Authenticate, Publish,
+        Subscribe, Unsubscribe, Ping, Pong, GetSubscriptions, GetReconnectionToken, Authenticate, History,
+        Resume, Publish,
     )
 }  # fmt: skip
 
@@ -108,6 +148,7 @@ class Refusal(Exception):
         id: Id = UNSET,  # noqa: A002 - the wire's name
         retry_after: float | None = None,
         index: int | None = None,
+        epoch: str | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -115,6 +156,7 @@ class Refusal(Exception):
         self.id = id
         self.retry_after = retry_after
         self.index = index
+        self.epoch = epoch
 
     def frame(self) -> bytes:
         """The `error` message, framed."""
@@ -123,6 +165,8 @@ class Refusal(Exception):
             fields["retry_after"] = self.retry_after
         if self.index is not None:
             fields["index"] = self.index
+        if self.epoch is not None:
+            fields["epoch"] = self.epoch
         return reply("error", self.id, **fields)
 
 

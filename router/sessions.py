@@ -11,11 +11,13 @@ import uuid
 from collections.abc import Iterable, Iterator
 
 from router.access import Grants
+from router.batches import Batch
 from router.config import Config
 from router.errors import GapReason
 from router.identity import Identity
 from router.lanes import Lane
-from router.outbox import Batch, Outbox, Queue
+from router.outbox import Outbox
+from router.queues import Queue
 from router.subscriptions import Outlet, Subscription
 
 
@@ -35,12 +37,13 @@ class Session:
         connected_at: When its connection came, in Unix seconds.
         address: Where that came from.
         detached_at: Since when it is detached, on Trio's clock.
+        resume_by: Until when its client may say where it goes on, on Trio's clock; None: it need not, or has.
         queues: For events that nobody subscribes to: `personal` and `global`.
     """
 
     __slots__ = (
         "address", "client_id", "connected_at", "detached_at", "grants", "identity", "lane", "outbox",
-        "previous_token", "queues", "subscriptions", "token",
+        "previous_token", "queues", "resume_by", "subscriptions", "token",
     )  # fmt: skip
 
     def __init__(self, identity: Identity, grants: Grants, outbox: Outbox, detached_at: float) -> None:
@@ -55,12 +58,18 @@ class Session:
         self.connected_at = 0.0
         self.address = ""
         self.detached_at = detached_at
+        self.resume_by: float | None = None
         self.queues: dict[str, Queue] = {}
 
     @property
     def outlet(self) -> Outlet:
         """Where its events go now."""
         return self if self.lane is None else self.lane
+
+    def wake(self) -> None:
+        """Something waits to be written."""
+        if self.lane is not None:
+            self.lane.wake()
 
     def offer(self, queue: Queue, batch: Batch) -> None:
         """Collect a batch while there is no connection."""
@@ -91,6 +100,8 @@ class Sessions:
         self._by_token: dict[str, Session] = {}
         self._by_user: dict[str, dict[str, Session]] = {}
         self._detached: dict[str, Session] = {}
+        #: Those whose clients are to say where they go on.
+        self.holding: dict[Session, None] = {}
         #: Detached sessions given up because there were too many.
         self.evicted = 0
         #: Events that ended sessions had lost, or never got.
@@ -141,6 +152,7 @@ class Sessions:
         that is taken over was never detached.
         """
         if session.lane is not None:
+            self.go_on(session)
             session.lane.release()
         session.outbox.limit(self._config.outbox_events, self._config.outbox_bytes, GapReason.SLOW_CONSUMER)
         lane.attach(session.outbox)
@@ -156,6 +168,7 @@ class Sessions:
         """
         lane = session.lane
         assert lane is not None
+        self.go_on(session)
         session.lane, session.detached_at = None, now
         self._detached[session.client_id] = session
         _route(session)
@@ -169,6 +182,7 @@ class Sessions:
     def end(self, session: Session) -> None:
         """Forget a session."""
         lane, session.lane = session.lane, None
+        self.go_on(session)
         self._by_client.pop(session.client_id, None)
         self._detached.pop(session.client_id, None)
         self._unindex_user(session)
@@ -201,6 +215,18 @@ class Sessions:
         if session.previous_token is not None:
             del self._by_token[session.previous_token]
             session.previous_token = None
+
+    def hold(self, session: Session, now: float) -> None:
+        """Send nothing on the channels until the client has said where it goes on, or its time for that is over."""
+        session.outbox.held, session.resume_by = True, now + self._config.resume_s
+        self.holding[session] = None
+
+    def go_on(self, session: Session) -> None:
+        """Hold a session no more."""
+        if session.resume_by is not None:
+            session.outbox.held, session.resume_by = False, None
+            del self.holding[session]
+            session.wake()
 
     def _index_user(self, session: Session) -> None:
         if session.identity.user_id is not None:

@@ -8,21 +8,25 @@ epoch and tells everyone.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import trio
 
 from router.access import Access
+from router.batches import Slice
 from router.channels import Channels
 from router.clock import Clock
 from router.config import Config
 from router.engine.memory import Stream, new_epoch
 from router.engine.streams import Streams
 from router.errors import CloseCode, GapReason
-from router.letters import Depart, Emit, Message
-from router.outbox import Gap, Queue, Slice
-from router.protocol import encode, reply
+from router.fanning import FanOut
+from router.ledger import CLOSED, Ledger
+from router.letters import Depart, Emit, Message, Receipt
+from router.protocol import Position, encode
+from router.queues import Queue
+from router.recovery import EpochBreak
 from router.revocations import Revocations
 from router.sessions import Session, Sessions
 from router.subscriptions import Subscription, Subscriptions
@@ -45,25 +49,6 @@ class InHand:
     done: int = 0
 
 
-#: Events on their way to their readers: the stream, the seq of the first, and the readers that have not got them.
-FanOut = tuple[Stream, int, Iterator[Subscription]]
-
-
-class EpochBreak(Gap, tag="gap"):
-    """The gap of a channel whose numbering begins anew. Where it goes on is told right behind it.
-
-    Attributes:
-        successor: The epoch that begins.
-    """
-
-    successor: str
-
-    def frame(self) -> bytes:
-        """Both messages, framed."""
-        gap = Gap(self.of, self.epoch, self.first, self.last, self.count, self.reason)
-        return gap.frame() + reply("position", positions={self.of: _position(self.successor, 0)})
-
-
 @dataclass
 class RouterState:
     """The router's state."""
@@ -78,6 +63,10 @@ class RouterState:
     in_hand: InHand | None = None
     #: A crash amid it leaves some readers without the events.
     fan_out: FanOut | None = None
+    #: By channel and key, until when a publish is remembered, in Unix seconds, and its answer.
+    publish_keys: dict[tuple[str, str], tuple[float, Receipt]] = field(default_factory=dict)
+    #: By channel, the accounts of subscriptions that have ended.
+    ledgers: dict[str, Ledger] = field(default_factory=dict)
     #: Connections that are over and whose departures found the router's mailbox full.
     departures: deque[Depart] = field(default_factory=deque)
     #: Set with the goodbye: whoever waits for more of a request ends it.
@@ -89,7 +78,7 @@ class RouterState:
         self.sessions = Sessions(self.config)
         self.channels = Channels(self.config.channels)
         self.access = Access(self.config.roles, self.channels)
-        self.streams = Streams(self.channels, self.config.max_channels)
+        self.streams = Streams(self.channels, self.config)
         self.revocations = Revocations(self.config.max_revocations, self.clock.unix_s)
 
     @property
@@ -114,6 +103,27 @@ class RouterState:
         stream.append((event,))
         self.counters.events += 1
 
+    def published_before(self, channel: str, key: str) -> Receipt | None:
+        """What a publish with this key was answered, if it is not long ago."""
+        until_s, receipt = self.publish_keys.get((channel, key), (0.0, None))
+        return receipt if self.clock.unix_s() < until_s else None
+
+    def remember_key(self, channel: str, key: str, receipt: Receipt) -> None:
+        """A later publish with this key is to change nothing."""
+        self.publish_keys.pop((channel, key), None)
+        self.publish_keys[channel, key] = (self.clock.unix_s() + self.config.publish_key_s, receipt)
+        if len(self.publish_keys) > self.config.max_publish_keys:
+            del self.publish_keys[next(iter(self.publish_keys))]
+
+    def forget_keys(self) -> None:
+        """Let go of the keys whose time is over."""
+        now = self.clock.unix_s()
+        while self.publish_keys:
+            oldest = next(iter(self.publish_keys))
+            if self.publish_keys[oldest][0] > now:
+                break
+            del self.publish_keys[oldest]
+
     def announce(self, event_type: str, session: Session, **fields: object) -> None:
         """Tell the `connections` channel about a client."""
         data = {
@@ -125,38 +135,39 @@ class RouterState:
 
     # Sessions and what they listen to
 
-    def subscribe(self, session: Session, channels: Iterable[str]) -> None:
-        """Enter subscriptions that the session does not have."""
-        for name in channels:
-            subscription = session.subscriptions[name] = Subscription(name, session.outlet)
-            self.subscriptions.add(subscription)
+    def subscribe(self, session: Session, subscription: Subscription) -> None:
+        """Enter a subscription, or what it asks for now."""
+        session.subscriptions[subscription.channel] = subscription
+        self.subscriptions.add(subscription)
 
     def unsubscribe(self, session: Session, channels: Iterable[str]) -> list[str]:
         """End subscriptions, and forget what waits of them. Returns those that there were, sorted."""
         removed = sorted({name for name in channels if name in session.subscriptions})
         for name in removed:
             subscription = session.subscriptions.pop(name)
+            self.close_account(session, subscription, "unsubscribed")
             self.subscriptions.remove(subscription)
             self.counters.matched -= session.outbox.discard(subscription.queue)
         return removed
 
     def expel(self, session: Session, code: CloseCode, reason: str) -> None:
         """End a session for good, and close its connection where it has one."""
-        lane = session.lane
+        lane, ledger = session.lane, self.ledger_of_session(session).closed(CLOSED)
         if lane is not None:
             lane.close(code, reason)
         self.end(session)
         if lane is not None:
-            self.announce("client.disconnected", session, code=code, reason=reason)
+            self.announce("client.disconnected", session, code=code, reason=reason, ledger=ledger)
 
     def end(self, session: Session) -> None:
         """Forget a session and its subscriptions."""
         for subscription in session.subscriptions.values():
+            self.close_account(session, subscription, CLOSED)
             self.subscriptions.remove(subscription)
         session.subscriptions.clear()
         self.sessions.end(session)
 
-    def positions(self, session: Session, channels: Iterable[str]) -> dict[str, dict[str, str | int]]:
+    def positions(self, session: Session, channels: Iterable[str]) -> dict[str, Position]:
         """Where each channel goes on for a session, as the wire has it: what follows has a greater seq.
 
         That is its mark, behind the last event handed whole to the socket or in flight there. What has not been
@@ -164,22 +175,101 @@ class RouterState:
         """
         return {name: self._mark(session.subscriptions[name]) for name in channels}
 
-    def _mark(self, subscription: Subscription) -> dict[str, str | int]:
-        waiting = subscription.queue.entries
-        if not waiting:
-            return _position(self.epoch, self.streams[subscription.channel].flushed_seq)
-        then = waiting[0]
-        epoch, seq = (then.epoch, then.first) if isinstance(then, Gap) else (then.batch.epoch, then.seq(then.start))
+    def _mark(self, subscription: Subscription) -> Position:
+        then = subscription.queue.first()
+        if then is None:
+            return Position(self.epoch, self.streams[subscription.channel].flushed_seq)
+        seq = subscription.before(then) if then.epoch == self.epoch else then.before
         assert seq is not None, "events of a subscription have positions"
-        return _position(epoch, seq - 1)
+        return Position(then.epoch, seq)
+
+    def untold_positions(self, session: Session) -> dict[str, Position]:
+        """Where channels have come to of which a client was sent no event, as its filters left all out; told now."""
+        untold = {}
+        for name, subscription in session.subscriptions.items():
+            seq = self.scanned(name)
+            if seq > subscription.told and self._is_told_nothing(session, subscription, seq):
+                untold[name] = Position(self.epoch, seq)
+                subscription.told = seq
+        return untold
+
+    def _is_told_nothing(self, session: Session, subscription: Subscription, seq: int) -> bool:
+        """Whether no event or gap tells a client, or is to tell it, of a position."""
+        group, queue, lane = subscription.group, subscription.queue, session.lane
+        return (
+            group is not None
+            and group.filter is not None
+            and group.last_seq != seq
+            and not session.outbox.held
+            and not session.outbox.holds(queue)
+            and not (lane is not None and lane.carries(queue))
+            and not (self.fan_out is not None and self.fan_out.on_the_way_to(subscription))
+        )
 
     def buffered_events(self) -> int:
         """Events that wait in outboxes."""
-        return sum(session.outbox.events for session in self.sessions)
+        return sum(session.outbox.waiting for session in self.sessions)
 
     def dropped_events(self) -> int:
         """Events lost to the bounds of outboxes, those of ended sessions included."""
         return self.sessions.dropped + sum(session.outbox.dropped for session in self.sessions)
+
+    # The account
+
+    def scanned(self, channel: str) -> int:
+        """The position up to which a channel's events were looked at for their readers."""
+        if self.fan_out is not None and self.fan_out.stream.name == channel:
+            return self.fan_out.scanned
+        return self.streams[channel].flushed_seq
+
+    def ledger(self, session: Session, subscription: Subscription) -> Ledger:
+        """The account of a subscription, exact at any moment."""
+        queue, lane = subscription.queue, session.lane
+        queued = session.outbox.queued(queue) + (0 if lane is None else lane.in_flight(queue))
+        if self.fan_out is not None:
+            queued += self.fan_out.on_the_way_to(subscription)
+        offered = self.scanned(subscription.channel) - subscription.start
+        return Ledger.of(
+            offered,
+            subscription.matched_by_now,
+            queued,
+            queue.replaced,
+            {reason.value: events for reason, events in queue.dropped.items()},
+            queue.resent - self._to_resend(session, queue),
+        )
+
+    def _to_resend(self, session: Session, queue: Queue) -> int:
+        """Events that are to be sent again and are not out."""
+        in_flight = 0 if session.lane is None else session.lane.in_flight(queue, again=True)
+        return session.outbox.to_resend(queue) + in_flight
+
+    def ledger_of_session(self, session: Session) -> Ledger:
+        """The sum of the accounts of a session's subscriptions."""
+        accounts = (self.ledger(session, subscription) for subscription in session.subscriptions.values())
+        return sum(accounts, Ledger())
+
+    def close_account(self, session: Session, subscription: Subscription, reason: str) -> None:
+        """Add the account of a subscription that ends to its channel's sums; what waits is dropped for that reason."""
+        ledger = self.ledger(session, subscription).closed(reason)
+        self.ledgers[subscription.channel] = self.ledgers.get(subscription.channel, Ledger()) + ledger
+
+    def ledger_of_channel(self, channel: str) -> Ledger:
+        """The sum of all accounts of a channel, those of ended subscriptions among them."""
+        total = self.ledgers.get(channel, Ledger())
+        for session in self.sessions:
+            subscription = session.subscriptions.get(channel)
+            if subscription is not None:
+                total += self.ledger(session, subscription)
+        return total
+
+    def _begin_account(self, session: Session, subscription: Subscription) -> None:
+        """Begin anew with what waits, as with a new epoch."""
+        queue, lane = subscription.queue, session.lane
+        waiting = session.outbox.queued(queue) + (0 if lane is None else lane.in_flight(queue))
+        queue.replaced, queue.dropped, queue.resent = 0, {}, self._to_resend(session, queue)
+        subscription.start, subscription.matched = -waiting, waiting
+        subscription.joined_behind = subscription.last_before = subscription.told = 0
+        subscription.joined_at = 0 if subscription.group is None else subscription.group.matched
 
     # After a crash
 
@@ -205,6 +295,7 @@ class RouterState:
         old, self.epoch = self.epoch, new_epoch()
         self.touched.clear()
         self.streams.restart()
+        self.publish_keys.clear()  # what they name may be lost: a publish that is tried again is done again
         self.subscriptions.rebuild(
             subscription for session in self.sessions for subscription in session.subscriptions.values()
         )
@@ -212,8 +303,9 @@ class RouterState:
             for name, subscription in session.subscriptions.items():
                 subscription.outlet = session.outlet
                 first = missed_from if subscription in missed else lost_from[name]
-                gap = EpochBreak(name, old, first, None, None, GapReason.EPOCH_CHANGED, self.epoch)
+                gap = EpochBreak(name, old, first, None, None, GapReason.EPOCH_CHANGED, successor=self.epoch)
                 session.outbox.put_gap(subscription.queue, gap)
+                self._begin_account(session, subscription)
             if session.lane is not None:
                 session.lane.wake()
 
@@ -221,19 +313,17 @@ class RouterState:
         """Who has not got the events that were being fanned out, and the seq of the first of those."""
         if self.fan_out is None:
             return 0, set()
-        stream, first_seq, left = self.fan_out
-        missed = set(left)
-        reached = [reader for reader in self.subscriptions.readers(stream.name) if reader not in missed]
+        if not self.fan_out.all_asked:
+            return self.fan_out.first_seq, set(self.subscriptions.readers(self.fan_out.stream.name))
+        missed = self.fan_out.unreached()
         # With the last one it broke off: it has them only if they wait for it.
-        missed.update(reader for reader in reached[-1:] if not _ends_with(reader.queue, first_seq))
-        return first_seq, missed
+        last = self.fan_out.reached_last()
+        if last is not None and not _ends_with(last.queue, self.fan_out.first_seq):
+            missed.add(last)
+        return self.fan_out.first_seq, missed
 
 
 def _ends_with(queue: Queue, first_seq: int) -> bool:
-    """Whether the last that waits is the batch that begins with `first_seq`."""
+    """Whether the last that waits is of the batch that begins with `first_seq`."""
     last = queue.entries[-1] if queue.entries else None
-    return isinstance(last, Slice) and last.batch.first_seq == first_seq
-
-
-def _position(epoch: str, seq: int) -> dict[str, str | int]:
-    return {"epoch": epoch, "seq": seq}
+    return isinstance(last, Slice) and last.batch.seqs is not None and last.batch.seqs[-1] >= first_seq

@@ -14,10 +14,11 @@ from typing import Protocol
 
 from msgspec import Raw, UnsetType
 
+from router.batches import Batch
 from router.clock import Clock
 from router.events import EVENT_TYPE_JSON
 from router.frames import text_header
-from router.outbox import Batch
+from router.history import Ring
 
 #: A stream with so much to fan out is not given more first.
 FULL_BATCH_BYTES = 128 * 1024
@@ -44,11 +45,18 @@ class Stream:
     finishes or changes nothing.
     """
 
-    __slots__ = ("_ends", "_frames", "_head", "flushed_seq", "last_ms", "name", "pending_bytes", "seq")
+    __slots__ = ("_ends", "_frames", "_head", "flushed_seq", "last_ms", "name", "pending_bytes", "ring", "seq")
 
-    def __init__(self, name: str, seq: int = 0) -> None:
-        """Make a channel's stream; `seq` is the last position given before, where there was one."""
+    def __init__(self, name: str, seq: int = 0, ring: Ring | None = None) -> None:
+        """Make a channel's stream.
+
+        Args:
+            name: The channel.
+            seq: The last position given before, where there was one.
+            ring: Keeps its past; None: nothing is kept.
+        """
         self.name = name
+        self.ring = ring or Ring(0, 0, last=seq)
         #: The last position given.
         self.seq = seq
         #: The last position fanned out.
@@ -92,14 +100,16 @@ class Stream:
         """Take what was appended since the last flush."""
         if not self._ends:
             return None
-        batch = Batch(b"".join(self._frames), self._ends, self.flushed_seq + 1, epoch)
+        batch = Batch(b"".join(self._frames), self._ends, range(self.flushed_seq + 1, self.seq + 1), epoch)
         self.flushed_seq = self.seq
+        self.ring.append(batch, self.last_ms)
         self._frames, self._ends, self.pending_bytes = [], [], 0
         return batch
 
     def restart(self) -> None:
         """Begin anew at seq 0, as with a new epoch."""
         self.seq = self.flushed_seq = 0
+        self.ring.restart()
         self._frames, self._ends, self.pending_bytes = [], [], 0
 
     def is_sound(self) -> bool:
@@ -110,6 +120,8 @@ class Stream:
             and len(self._frames) == 2 * len(self._ends)
             and self.pending_bytes == ends[-1]
             and self.seq == self.flushed_seq + len(self._ends)
+            and self.ring.last == self.flushed_seq
+            and self.ring.is_sound()
         )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from router.channels import Channels
+from router.config import Config
 from router.engine.memory import Stream
+from router.history import Ring
 
 
 class Streams:
@@ -15,15 +17,16 @@ class Streams:
     on from there, because a position means one event, and one only, as long as its epoch lasts.
     """
 
-    def __init__(self, channels: Channels, max_channels: int) -> None:
+    def __init__(self, channels: Channels, config: Config) -> None:
         """Make the streams of the fixed channels.
 
         Args:
             channels: What channels there may be.
-            max_channels: How many there may be at a time, fixed ones included.
+            config: How many there may be at a time, fixed ones included, and what is kept of each.
         """
         self._channels = channels
-        self._max_channels = max_channels
+        self._config = config
+        self._max_channels = config.max_channels
         self._streams: dict[str, Stream] = {}
         # Of dropped channels, the oldest first: as many as there may be channels, and the highest of all others.
         self._seqs: dict[str, int] = {}
@@ -62,8 +65,19 @@ class Streams:
 
     def _make(self, channel: str) -> Stream:
         seq = self._seqs.pop(channel, self._highest_forgotten)
-        stream = self._streams[channel] = Stream(channel, seq)
+        stream = self._streams[channel] = Stream(channel, seq, self._ring(seq))
         return stream
+
+    def _ring(self, seq: int) -> Ring:
+        config = self._config
+        age_ms = None if config.history_age_s is None else int(config.history_age_s * 1000)
+        return Ring(config.history_events, config.history_bytes, age_ms, last=seq)
+
+    def expire(self, unix_ms: int) -> None:
+        """Let go of the past that is too old."""
+        if self._config.history_age_s is not None:
+            for stream in self:
+                stream.ring.expire(unix_ms)
 
     def drop_idle(self, since_ms: int, is_read: Callable[[str], bool]) -> list[str]:
         """Drop streams that nobody reads: of families, those without an event since then, and of channels that went.

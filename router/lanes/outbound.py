@@ -18,11 +18,13 @@ from collections.abc import Callable
 
 import trio
 
+from router.batches import Batch, Slice
 from router.errors import CloseCode
 from router.frames import is_close
 from router.lanes.inflight import InFlight
 from router.lanes.sockets import TryWrite, WaitWritable
-from router.outbox import Batch, Outbox, Piece, Queue, Slice
+from router.outbox import Outbox, Piece
+from router.queues import Queue
 
 #: What is taken from the outbox at a time: a reply waits behind this many bytes at most.
 CHUNK_BYTES = 256 * 1024
@@ -122,13 +124,15 @@ class OutboundLane:
         if (
             self._try_write is None
             or self._inflight
-            or outbox
+            or not outbox.idle
             or self._control
             or self.closing
             or self.ended
             or self._lock.locked()
         ):
             outbox.put(queue, batch)
+            if outbox.overflowed:
+                self.close(CloseCode.SLOW_CONSUMER, "the client is too slow for the subscription's policy")
             self.wake()
             return
         sent = self._write_now(batch.buffer)
@@ -152,6 +156,18 @@ class OutboundLane:
         """Write `frame` once all else is out, or the connection is closed; nothing after it but a close frame."""
         self._last = frame
         self.wake()
+
+    def in_flight(self, queue: Queue, *, again: bool = False) -> int:
+        """Events of a queue that were taken for writing and are not wholly out: those that are news, or `again`."""
+        return sum(
+            piece.events_left
+            for piece in self._inflight
+            if piece.queue is queue and again == (piece.past is not None and piece.past.again)
+        )
+
+    def carries(self, queue: Queue) -> bool:
+        """Whether anything of a queue was taken for writing and is not wholly out."""
+        return any(piece.queue is queue for piece in self._inflight)
 
     @property
     def finished(self) -> bool:

@@ -13,7 +13,8 @@ from router.attachment import grants_of
 from router.errors import ErrorCode
 from router.events import ChannelSpec
 from router.identity import Identity
-from router.permissions import ADMIN
+from router.ledger import Ledger
+from router.permissions import ADMIN, DEVELOPER
 from router.rest.admission import Context, caller
 from router.rest.answers import answered
 from router.rest.operations import operation
@@ -52,9 +53,14 @@ class ChannelList(Struct):
 
 
 class Channel(Details, kw_only=True):
-    """One channel, or a pattern. `subscriber_ids` are there for the role admin only."""
+    """One channel, or a pattern.
+
+    `ledger`, the sum of its subscriptions' accounts, those that ended among them, is there for the roles admin and
+    developer; `subscriber_ids` for admin.
+    """
 
     channel: str
+    ledger: Ledger | UnsetType = UNSET
     subscriber_ids: list[str] | UnsetType = UNSET
     next: Next = UNSET
 
@@ -77,7 +83,8 @@ def add_channels(blueprint: Blueprint, context: Context) -> None:
     def channel(channel: str) -> Response:
         """One channel.
 
-        For the role admin with the ids of its subscribers, in pages.
+        For the roles admin and developer with the account of what its subscribers were to get, and for admin with
+        their ids, in pages.
         """
         return answered(_one(state, caller(), channel, read_query(PageQuery)))
 
@@ -101,6 +108,8 @@ def _one(state: RouterState, who: Identity, name: str, query: PageQuery) -> Chan
     if details is None:
         raise ProblemError(HTTPStatus.NOT_FOUND, f"Unknown channel: {name[:64]}", code=ErrorCode.UNKNOWN_CHANNEL)
     channel = Channel(channel=name, **asdict(details))
+    if who.role in (ADMIN, DEVELOPER) and not channel.pattern:
+        channel.ledger = state.ledger_of_channel(name)
     if who.role == ADMIN:
         readers = (session.client_id for session in state.sessions if name in session.subscriptions)
         channel.subscriber_ids, channel.next = page(readers, str, query)
@@ -122,6 +131,6 @@ def _describe(state: RouterState, grants: Grants, name: str, spec: ChannelSpec) 
         pattern=False,
         may_subscribe=grants.may_subscribe(name),
         may_publish=grants.may_publish(name),
-        subscribers=len(state.subscriptions.readers(name)),
+        subscribers=state.subscriptions.count(name),
         position=Position(state.epoch, state.streams.seq_of(name)),
     )

@@ -10,6 +10,7 @@ from msgspec.structs import asdict
 from quart import Blueprint, Response
 
 from router.errors import CloseCode
+from router.ledger import Ledger
 from router.letters import Disconnect
 from router.rest.admission import Context, ask, caller, require_admin
 from router.rest.answers import Ok, Timestamp, answered, connected_at, last_heartbeat
@@ -54,10 +55,11 @@ class ConnectionList(Struct):
 
 
 class Subscribed(Struct):
-    """A subscription."""
+    """A subscription, and the account of what it was to get, exact at this moment."""
 
     channel: str
     queue: Waiting
+    ledger: Ledger
 
 
 class ConnectionDetails(Connection, kw_only=True):
@@ -139,7 +141,11 @@ def _describe(state: RouterState, session: Session) -> Connection:
 
 def _details(state: RouterState, session: Session) -> ConnectionDetails:
     subscriptions = [
-        Subscribed(name, Waiting(subscription.queue.events, subscription.queue.size))
+        Subscribed(
+            name,
+            Waiting(subscription.queue.events, subscription.queue.size),
+            state.ledger(session, subscription),
+        )
         for name, subscription in sorted(session.subscriptions.items())
     ]
     return ConnectionDetails(**asdict(_describe(state, session)), subscriptions=subscriptions)

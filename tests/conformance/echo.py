@@ -14,10 +14,12 @@ from http import HTTPStatus
 
 import trio
 
+from router.batches import Batch
 from router.frames import BINARY, TEXT, Binary, frame
 from router.heads import Refused, parse_head, read_head, refuse
 from router.lanes import Lane, WebSocket, socket_writer
-from router.outbox import Batch, Outbox, Queue
+from router.outbox import Outbox
+from router.queues import Queue
 
 MAX_MESSAGE_BYTES = 64 << 20
 MAX_WAITING_EVENTS = 1_000_000

@@ -67,6 +67,13 @@ SPELLED: dict[str, tuple[str, object]] = {
     "session_ttl_s": ("6", 6.0),
     "max_detached_sessions": ("8", 8),
     "detached_events": ("9", 9),
+    "history_events": ("0", 0),
+    "history_bytes": ("4096", 4096),
+    "history_age_s": ("90", 90.0),
+    "max_replay": ("8", 8),
+    "resume_s": ("1.5", 1.5),
+    "publish_key_s": ("30", 30.0),
+    "max_publish_keys": ("12", 12),
     "host_queue_events": ("12", 12),
     "host_queue_bytes": ("1200", 1200),
     "metrics_interval_s": ("0.25", 0.25),
@@ -82,7 +89,7 @@ COMPANIONS = {
     "allow_anonymous": {"jwt_keys": SECRET},
 }
 
-COUNTS = [name for name, (_, value) in SPELLED.items() if type(value) is int and name != "port"]
+COUNTS = [name for name, (_, value) in SPELLED.items() if type(value) is int and name not in ("port", "history_events")]
 DURATIONS = [name for name, (_, value) in SPELLED.items() if type(value) is float]
 RATES = [name for name in KINDS if name.startswith("rate_")]
 SWITCHES = ["insecure", "allow_anonymous"]

@@ -1,6 +1,7 @@
 """Sessions and resume: how a connection gets its session, and what the session gets through."""
 
 import itertools
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from trio.testing import MockClock
 
 from router.config import Config
 from router.lanes import Lane
-from router.letters import Emit
+from router.ledger import Ledger
+from router.letters import Depart, Disconnect, Emit
 from tests.router.harness import SIGNED_IN_ONLY, WITH_KEY, Client, World, events, running, seqs
 
 TAKEN_OVER = "another connection resumed this session"
@@ -89,17 +91,6 @@ async def test_a_resumed_session_keeps_its_name_its_subscriptions_and_what_it_mi
         publish(world, 1)
         await world.settle()
         assert seqs(client.take()) == [1, 2, 3, 4]
-
-
-async def test_a_client_that_would_tell_its_positions_is_served_from_the_marks_as_yet(
-    autojump_clock: MockClock,
-) -> None:
-    async with running() as world:
-        gone = await detached(world, "signals")
-        publish(world, 2)
-        client = await world.connect("resume=1", resume=gone.token)
-        await client.expect(None, seq=1)
-        await client.expect(None, seq=2)
 
 
 async def test_a_session_without_subscriptions_is_resumed_too(autojump_clock: MockClock) -> None:
@@ -478,15 +469,91 @@ async def test_the_connections_channel_tells_who_comes_subscribes_and_goes(autoj
         await world.settle()
         told = [(event["event_type"], event["data"]) for event in watcher.take()]
         ada: dict[str, Any] = {"client_id": client.client_id, "user_id": "ada", "total_connections": 2}
+        gone: dict[str, Any] = {**ada, "total_connections": 1, "reason": None, "ledger": account()}
         assert told[0][0] == "client.subscribed"  # its own
         assert told[1:] == [
             ("client.connected", ada),
             ("client.subscribed", {**ada, "channels": ["signals", "metrics"]}),
             ("client.unsubscribed", {**ada, "channels": ["metrics"]}),
-            ("client.disconnected", {**ada, "total_connections": 1, "code": 4321, "reason": None}),
+            ("client.disconnected", {**gone, "code": 4321}),
             ("client.resumed", {**ada, "channels": ["signals"]}),
-            ("client.disconnected", {**ada, "total_connections": 1, "code": 1000, "reason": None}),
+            ("client.disconnected", {**gone, "code": 1000}),
         ]
+
+
+def account(**figures: Any) -> dict[str, Any]:
+    """A ledger whose other figures are 0."""
+    names = ("offered", "filtered", "matched", "delivered", "queued", "replaced", "resent")
+    return {**dict.fromkeys(names, 0), "dropped": {}, **figures}
+
+
+async def goes_with_news_waiting(world: World, leave: Callable[[Client], Awaitable[None]]) -> dict[str, Any]:
+    """A client of two channels gets an event, leaves while three wait; what `connections` tells of that."""
+    watcher = await world.subscriber("connections")
+    client = await world.connect()
+    client.send("subscribe", channels=["signals", "logs"], filter={"data.n": {"$lt": 9}})
+    await client.expect("subscribed")
+    publisher = await world.connect()
+    for n in (0, 9):
+        publisher.send("publish", channel="signals", event_type="x", data={"n": n})
+    await client.expect(channel="signals")
+    client.stall()
+    for channel in ("signals", "logs", "logs"):
+        publisher.send("publish", channel=channel, event_type="x", data={"n": 1})
+    await world.settle()
+    await leave(client)
+    await world.settle()
+    (told,) = [each["data"] for each in watcher.take() if each.get("event_type") == "client.disconnected"]
+    assert told["client_id"] == client.client_id
+    data: dict[str, Any] = told
+    return data
+
+
+FOUR_OF_FIVE = {"offered": 5, "filtered": 1, "matched": 4, "delivered": 1}
+
+
+async def test_who_may_come_back_leaves_with_an_open_account(autojump_clock: MockClock) -> None:
+    async def vanish(client: Client) -> None:
+        client.vanish()
+
+    async with running() as world:
+        told = await goes_with_news_waiting(world, vanish)
+        assert told["ledger"] == account(**FOUR_OF_FIVE, queued=3)
+
+
+async def test_who_leaves_for_good_leaves_with_a_closed_account(autojump_clock: MockClock) -> None:
+    async with running() as world:
+
+        async def depart(client: Client) -> None:
+            session = world.state.sessions.by_client(client.client_id)
+            assert session is not None
+            assert session.lane is not None
+            world.router.tell(Depart(session, session.lane, 1000, ""))
+
+        told = await goes_with_news_waiting(world, depart)
+        assert (told["code"], told["ledger"]) == (1000, account(**FOUR_OF_FIVE, dropped={"closed": 3}))
+        assert world.state.ledger_of_channel("logs") == Ledger(2, 0, 2, dropped={"closed": 2})
+
+
+async def test_whoever_is_expelled_leaves_with_a_closed_account(autojump_clock: MockClock) -> None:
+    async with running() as world:
+
+        async def expel(client: Client) -> None:
+            found: bool = await world.router.ask(lambda reply: Disconnect(reply, client.client_id))
+            assert found
+
+        told = await goes_with_news_waiting(world, expel)
+        assert (told["code"], told["ledger"]) == (4500, account(**FOUR_OF_FIVE, dropped={"closed": 3}))
+
+
+async def test_a_take_over_tells_the_account_as_it_stands(autojump_clock: MockClock) -> None:
+    async with running() as world:
+
+        async def take_over(client: Client) -> None:
+            world.open(resume=client.token)
+
+        told = await goes_with_news_waiting(world, take_over)
+        assert (told["code"], told["ledger"]) == (4502, account(**FOUR_OF_FIVE, queued=3))
 
 
 async def test_the_connections_channel_tells_of_a_take_over_once(autojump_clock: MockClock) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.clock import Clock
+from router.clock import Clock, as_timestamp
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 YEAR_1900, YEAR_10000 = -2_208_988_800_000, 253_402_300_800_000
@@ -75,3 +75,15 @@ def test_a_second_is_formatted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [clock.timestamp(unix_ms) for unix_ms in (1000, 1001, 1999, 2000, 2001, 1000)]
     assert formatted == [1, 2, 1]
     assert [text[-7:] for text in texts] == ["01.000Z", "01.001Z", "01.999Z", "02.000Z", "02.001Z", "01.000Z"]
+
+
+@pytest.mark.parametrize(
+    ("moment", "text"),
+    [
+        ("2024-12-29T13:00:00.123999+01:00", "2024-12-29T12:00:00.123Z"),
+        ("0001-01-01T00:00:00+05:00", "0001-01-01T00:00:00.000Z"),
+        ("9999-12-31T23:59:59-05:00", "9999-12-31T23:59:59.000Z"),
+    ],
+)
+def test_a_moment_of_any_zone(moment: str, text: str) -> None:
+    assert as_timestamp(datetime.fromisoformat(moment)) == text

@@ -118,16 +118,15 @@ class Talk:
             runs = [run for run in runs if run]
 
 
-def now(cases: list[Json]) -> list[Any]:
-    """The cases that this release serves."""
-    return [pytest.param(case, id=case["name"]) for case in cases if case["stage"] == "now"]
+def each(cases: list[Json]) -> list[Any]:
+    return [pytest.param(case, id=case["name"]) for case in cases]
 
 
 def metrics(world: World) -> list[ChildSpec]:
     return [ChildSpec("metrics", lambda: MetricsFeed(world.state, world.router))]
 
 
-@pytest.mark.parametrize("conversation", now(CONVERSATIONS))
+@pytest.mark.parametrize("conversation", each(CONVERSATIONS))
 async def test_the_router_converses_as_the_contract_says(conversation: Json, autojump_clock: MockClock) -> None:
     async with running(watched=True, feeds=metrics) as world:
         await Talk(world.open()).follow(conversation["steps"])
@@ -136,7 +135,7 @@ async def test_the_router_converses_as_the_contract_says(conversation: Json, aut
 async def test_conversations_one_after_the_other_leave_nothing_behind(autojump_clock: MockClock) -> None:
     async with running(watched=True) as world:
         for conversation in CONVERSATIONS:
-            if conversation["stage"] == "now" and not conversation.get("slow"):
+            if not conversation.get("slow"):
                 client = world.open()
                 await Talk(client).follow(conversation["steps"])
                 client.close(1000)
@@ -171,7 +170,7 @@ async def test_a_role_may_do_what_the_table_says(role: str, autojump_clock: Mock
         await assert_allows(client, PERMISSIONS["table"][role])
 
 
-@pytest.mark.parametrize("case", now(PERMISSIONS["claims"]))
+@pytest.mark.parametrize("case", each(PERMISSIONS["claims"]))
 async def test_a_token_may_widen_or_narrow_its_own(case: Json, autojump_clock: MockClock) -> None:
     async with running(WITH_KEY) as world:
         client = await world.connect(token=world.jwt(**case["claims"]))
@@ -179,7 +178,7 @@ async def test_a_token_may_widen_or_narrow_its_own(case: Json, autojump_clock: M
         await assert_allows(client, case["allows"])
 
 
-@pytest.mark.parametrize("case", now(PERMISSIONS["cases"]))
+@pytest.mark.parametrize("case", each(PERMISSIONS["cases"]))
 async def test_a_refusal_reads_as_the_contract_says(case: Json, autojump_clock: MockClock) -> None:
     async with running(WITH_KEY) as world:
         client = await as_role(world, case["role"])

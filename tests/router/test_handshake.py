@@ -17,13 +17,15 @@ def token(
 
 
 def test_nothing_asked_for() -> None:
-    assert read("/ws", [], []) == Handshake(token=None, reconnection_token=None, text_heartbeat=False, subprotocol=None)
+    assert read("/ws", [], []) == Handshake(
+        token=None, reconnection_token=None, text_heartbeat=False, resume=False, subprotocol=None
+    )
 
 
 def test_everything_asked_for() -> None:
     target = "/ws?heartbeat=message&reconnection_token=r.8fQ2&resume=1"
     assert read(target, [("host", "x"), *HEADER], [SUBPROTOCOL]) == Handshake(
-        token="by-header", reconnection_token="r.8fQ2", text_heartbeat=True, subprotocol=SUBPROTOCOL
+        token="by-header", reconnection_token="r.8fQ2", text_heartbeat=True, resume=True, subprotocol=SUBPROTOCOL
     )
 
 
@@ -84,7 +86,7 @@ def test_of_a_repeated_parameter_the_first_counts() -> None:
     asked = read(
         "/ws?token=a&reconnection_token=r&heartbeat=message&token=b&reconnection_token=s&heartbeat=ping", [], []
     )
-    assert asked == Handshake(token="a", reconnection_token="r", text_heartbeat=True, subprotocol=None)
+    assert asked == Handshake(token="a", reconnection_token="r", text_heartbeat=True, resume=False, subprotocol=None)
     assert not read("/ws?heartbeat=ping&heartbeat=message", [], []).text_heartbeat
 
 
@@ -95,7 +97,9 @@ def test_only_one_value_asks_for_heartbeats_as_messages(value: str) -> None:
 
 def test_parameters_are_percent_decoded() -> None:
     asked = read("/ws?%74oken=a%2Eb%2ec&reconnection%5Ftoken=%72%2e8fQ2&heart%62eat=mess%61ge", [], [])
-    assert asked == Handshake(token="a.b.c", reconnection_token="r.8fQ2", text_heartbeat=True, subprotocol=None)
+    assert asked == Handshake(
+        token="a.b.c", reconnection_token="r.8fQ2", text_heartbeat=True, resume=False, subprotocol=None
+    )
 
 
 @pytest.mark.parametrize(

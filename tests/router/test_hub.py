@@ -10,13 +10,14 @@ from trio.testing import MockClock
 
 from actors import NoReplyError
 from router.attachment import attach, depart
+from router.batches import Batch
 from router.config import Config
 from router.engine.memory import FULL_BATCH_BYTES
 from router.hub import Hub
 from router.lanes import Lane
 from router.letters import Depart, Drain, Emit, Events, Letter, SendTo, SubscribeTo
-from router.outbox import Batch, Queue
 from router.protocol import Publish, reply
+from router.queues import Queue
 from router.sessions import Session
 from router.state import RouterState
 from router.subscriptions import Subscription

@@ -7,10 +7,10 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from actors import ActorError
+from router.batches import Batch
 from router.config import ChannelSettings, Config
 from router.engine.memory import FULL_BATCH_BYTES, Stream
 from router.letters import Broadcast, Events, HostEvents, Receipt, SendTo, SendToCall
-from router.outbox import Batch
 from router.protocol import EventIn, Refusal
 from tests.router.harness import World, running, seqs
 

@@ -71,7 +71,7 @@ def refusal_of(file: Path, text: str, environment: Mapping[str, str] | None = No
 
 def test_the_tables_name_every_setting() -> None:
     assert set(SPELLED) == set(KINDS)
-    kinds = [*COUNTS, *DURATIONS, *RATES, *SWITCHES, *TEXTS, *LISTS, *TABLES, "port", "log_level"]
+    kinds = [*COUNTS, *DURATIONS, *RATES, *SWITCHES, *TEXTS, *LISTS, *TABLES, "port", "history_events", "log_level"]
     assert sorted(kinds) == sorted(KINDS)
 
 
@@ -250,6 +250,7 @@ NO_SUCH = "there is no such setting; did you mean"
 
 WRONG: list[tuple[list[str], list[str], str]] = [
     (["port"], ["-1", "65536", "http", "80.5", "0x50", "8_000", "+1", "\udc80"], "a whole number from 0 to 65535"),
+    (["history_events"], ["-1", "many", "2147483648"], "a whole number from 0 to 2147483647"),
     (
         [name for name in COUNTS if name != "max_message_bytes"],
         ["0", "-1", "many", "1.5", "1e400", "nan", "2147483648", "\udc80"],

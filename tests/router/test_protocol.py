@@ -16,11 +16,14 @@ from router.protocol import (
     ClientMessage,
     GetReconnectionToken,
     GetSubscriptions,
+    History,
     Id,
     Ping,
     Pong,
+    Position,
     Publish,
     Refusal,
+    Resume,
     Subscribe,
     Unsubscribe,
     decode,
@@ -28,6 +31,7 @@ from router.protocol import (
     field_error,
     reply,
 )
+from router.queues import Policy
 from tests.router.test_fixtures_shape import is_id, is_json
 from tests.router.test_frames import parse
 
@@ -69,7 +73,12 @@ def assert_refused(
         ('{"type":"get_subscriptions","id":1}', GetSubscriptions(id=1)),
         ('{"type":"get_reconnection_token"}', GetReconnectionToken()),
         ('{"type":"authenticate","token":"a.b.c"}', Authenticate("a.b.c")),
-        ('{"type":"subscribe","channels":["a","a"],"policy":"latest","last":5}', Subscribe(["a", "a"])),
+        (
+            '{"type":"subscribe","channels":["a","a"],"policy":"latest","last":5}',
+            Subscribe(["a", "a"], policy=Policy.LATEST, last=5),
+        ),
+        ('{"type":"history","channel":"a","last":5}', History("a", last=5)),
+        ('{"type":"resume","positions":{"a":{"epoch":"e","seq":0}}}', Resume({"a": Position("e", 0)})),
         ('{"channels":["a"],"id":0,"type":"unsubscribe"}', Unsubscribe(["a"], id=0)),
     ],
 )
@@ -94,11 +103,12 @@ def test_several_events() -> None:
 
 def test_every_message_type_is_known_by_its_name() -> None:
     assert sorted(MESSAGE_TYPES) == [
-        "authenticate", "get_reconnection_token", "get_subscriptions", "ping", "pong", "publish", "subscribe",
-        "unsubscribe",
+        "authenticate", "get_reconnection_token", "get_subscriptions", "history", "ping", "pong", "publish", "resume",
+        "subscribe", "unsubscribe",
     ]  # fmt: skip
     for name, kind in MESSAGE_TYPES.items():
-        message = decode(spell({"type": name, "channels": ["a"], "token": "t", "channel": "c", "event_type": "e"}))
+        fields = {"channels": ["a"], "token": "t", "channel": "c", "event_type": "e", "positions": {}}
+        message = decode(spell({"type": name, **fields}))
         assert type(message) is kind
 
 
@@ -180,7 +190,7 @@ def test_a_type_that_is_no_string(type: str) -> None:  # noqa: A002
     assert_refused('{"id":3' + type + "}", ErrorCode.INVALID_MESSAGE, "type must be a string", 3)
 
 
-@pytest.mark.parametrize("type", ["", "nope", "PING", "ping ", "connected", "history", "resume", "x" * 100])
+@pytest.mark.parametrize("type", ["", "nope", "PING", "ping ", "connected", "x" * 100])
 def test_a_type_that_is_not_known_is_echoed_with_those_that_are(type: str) -> None:  # noqa: A002
     error = refusal(spell({"type": type, "id": "u"}))
     assert (error.code, error.id) == (ErrorCode.UNKNOWN_TYPE, "u")
@@ -308,6 +318,8 @@ EVENTS = st.lists(
     st.fixed_dictionaries({}, optional={"event_type": SCALARS | STRINGS, "data": VALUES, "id": VALUES}) | VALUES,
     max_size=3,
 )
+POSITION = st.fixed_dictionaries({"seq": st.integers(-1, 3)}, optional={"epoch": STRINGS})
+POSITIONS = st.dictionaries(STRINGS, POSITION, max_size=2)
 MESSAGES = st.fixed_dictionaries(
     {},
     optional={
@@ -319,6 +331,13 @@ MESSAGES = st.fixed_dictionaries(
         "data": VALUES,
         "events": EVENTS | VALUES,
         "token": STRINGS | VALUES,
+        "positions": POSITIONS | VALUES,
+        "after": POSITION | VALUES,
+        "recover": POSITIONS | VALUES,
+        "last": st.integers(-1, 3) | VALUES,
+        "limit": st.sampled_from([0, 1, 1000, 1001]) | VALUES,
+        "policy": st.sampled_from([*Policy, "drop"]) | VALUES,
+        "key": STRINGS | VALUES,
         "other": VALUES,
     },
 )  # fmt: skip
@@ -336,16 +355,50 @@ def is_events(value: object) -> bool:
     )
 
 
+def is_key(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= 64
+
+
+def is_position(value: object) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("epoch"), str) and is_count(value.get("seq"), 0)
+
+
+def are_positions(value: object) -> bool:
+    return isinstance(value, dict) and all(map(is_position, value.values()))
+
+
+def is_count(value: object, least: int, most: int = 2**63 - 1) -> bool:
+    return type(value) is int and least <= value <= most
+
+
 def has_its_fields(message: dict[str, Any]) -> bool:
     match message["type"]:
-        case "subscribe" | "unsubscribe":
+        case "unsubscribe":
             return is_strings(message.get("channels"))
+        case "subscribe":
+            return (
+                is_strings(message.get("channels"))
+                and message.get("policy", "latest") in [*Policy]
+                and isinstance(message.get("key", ""), str)
+                and are_positions(message.get("recover", {}))
+                and is_count(message.get("last", 1), 1)
+            )
+        case "history":
+            return (
+                isinstance(message.get("channel"), str)
+                and is_position(message.get("after", {"epoch": "", "seq": 0}))
+                and is_count(message.get("last", 1), 1)
+                and is_count(message.get("limit", 1), 1, 1000)
+            )
+        case "resume":
+            return are_positions(message.get("positions"))
         case "authenticate":
             return isinstance(message.get("token"), str)
         case "publish":
             return (
                 isinstance(message.get("channel"), str)
                 and isinstance(message.get("event_type", ""), str)
+                and is_key(message.get("key", ""))
                 and ("events" not in message or is_events(message["events"]))
             )
     return True
@@ -373,6 +426,10 @@ def test_a_message_is_read_or_refused_as_its_parsed_form_says(message: Any) -> N
             value = getattr(read, name)
             if isinstance(value, msgspec.Raw):
                 assert json.loads(bytes(value)) == message.get(name, {})
+            elif name in ("policy", "limit") and name not in message:
+                assert value == (Policy.DROP_OLDEST if name == "policy" else 100)
+            elif name in ("positions", "recover", "after") and value is not UNSET:
+                assert msgspec.to_builtins(value) == only_of_positions(message[name])
             elif name == "events" and value is not UNSET:
                 assert [event.event_type for event in value] == [event["event_type"] for event in message[name]]
             else:
@@ -381,6 +438,12 @@ def test_a_message_is_read_or_refused_as_its_parsed_form_says(message: Any) -> N
         error = refusal(spell(message))
         assert (error.code, error.id) == expected
         assert said(error.frame())["type"] == "error"
+
+
+def only_of_positions(value: dict[str, Any]) -> dict[str, Any]:
+    if is_position(value):
+        return {"epoch": value["epoch"], "seq": value["seq"]}
+    return {name: only_of_positions(position) for name, position in value.items()}
 
 
 TEXTS = MESSAGES.map(json.dumps) | MESSAGES.map(lambda message: json.dumps(message, ensure_ascii=False))

@@ -15,10 +15,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from router.batches import Batch
 from router.config import Config
 from router.lanes import Lane
 from router.limits import Rate
-from router.outbox import Batch, Queue
+from router.queues import Queue
 from router.sessions import Session
 from tests.router.harness import Client, Json, World, running
 

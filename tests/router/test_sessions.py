@@ -4,11 +4,13 @@ from typing import cast
 
 import pytest
 
+from router.batches import Batch
 from router.config import Config
 from router.errors import GapReason
 from router.identity import Identity
 from router.lanes import Lane
-from router.outbox import Batch, Gap, Outbox, Piece, Queue
+from router.outbox import Outbox, Piece
+from router.queues import Gap, Queue
 from router.sessions import Session, Sessions
 from router.subscriptions import Subscription
 from tests.router.granting import grants
@@ -49,7 +51,7 @@ class FakeLane:
 
 
 def events(count: int, first_seq: int = 1) -> Batch:
-    return Batch(b"." * count, range(1, count + 1), first_seq, "epoch")
+    return Batch(b"." * count, range(1, count + 1), range(first_seq, first_seq + count), "epoch")
 
 
 def opened(sessions: Sessions, identity: Identity = NOBODY, now: float = 0.0) -> Session:
@@ -126,7 +128,7 @@ def test_a_detached_session_keeps_the_newest_events_and_announces_the_others(ses
     session.offer(subscription.queue, events(25))
     assert session.outbox.events == 10
     gap = subscription.queue.entries[0]
-    assert gap == Gap("signals", "epoch", 1, 15, 15, GapReason.BUFFER_OVERFLOW)
+    assert gap == Gap("signals", "epoch", 1, 15, 15, GapReason.BUFFER_OVERFLOW, behind=0)
 
 
 def test_what_was_in_flight_is_under_the_bound_when_its_connection_is_gone(sessions: Sessions) -> None:

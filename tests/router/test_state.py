@@ -6,17 +6,23 @@ from typing import Any, cast
 
 import pytest
 
+from router.batches import Batch, Slice
 from router.clock import Clock
 from router.config import Config
 from router.errors import GapReason
+from router.fanning import FanOut
 from router.identity import Identity
 from router.lanes import Lane
 from router.letters import Emit
-from router.outbox import Batch, Gap, Outbox, Queue, Slice
+from router.outbox import Outbox
+from router.protocol import Position
+from router.queues import Gap, Queue
+from router.recovery import EpochBreak
 from router.sessions import Session
-from router.state import EpochBreak, RouterState
+from router.state import RouterState
 from router.subscriptions import Subscription
 from tests.router.granting import grants
+from tests.router.lanes.streams import event_batch
 
 
 class FakeLane:
@@ -35,6 +41,9 @@ class FakeLane:
     def wake(self) -> None:
         self.woken += 1
 
+    def in_flight(self, queue: Queue, *, again: bool = False) -> int:
+        return 0
+
     def offer(self, queue: Queue, batch: Batch) -> None:
         assert self.outbox is not None
         self.outbox.put(queue, batch)
@@ -49,7 +58,8 @@ def listener(state: RouterState, *channels: str, lane: FakeLane | None = None) -
     session = state.sessions.open(Identity(None), grants("nobody"), 0.0)
     if lane is not None:
         state.sessions.attach(session, cast(Lane, lane), 0.0)
-    state.subscribe(session, channels)
+    for name in channels:
+        state.subscribe(session, Subscription(name, session.outlet, state.streams[name].flushed_seq))
     return session
 
 
@@ -64,10 +74,23 @@ def flush(state: RouterState, channel: str = "signals") -> Batch:
     return batch
 
 
-def fan_out(state: RouterState, channel: str = "signals") -> None:
+def begin_fan_out(state: RouterState, channel: str = "signals") -> Iterator[Subscription]:
+    """As the hub does it; whoever is taken from what it returns has been given the batch, or is being given it."""
+    fan_out = state.fan_out = FanOut(state.streams[channel])
     batch = flush(state, channel)
-    for reader in state.subscriptions.readers(channel):
-        reader.outlet.offer(reader.queue, batch)
+    for group in state.subscriptions.groups(channel):
+        fan_out.add(group, batch)
+    fan_out.begin()
+    for part, left in fan_out.walk():
+        for reader in left:
+            yield reader
+            reader.outlet.offer(reader.queue, part)
+
+
+def fan_out(state: RouterState, channel: str = "signals") -> None:
+    for _ in begin_fan_out(state, channel):
+        pass
+    state.fan_out = None
 
 
 def texts(frames: bytes) -> Iterator[Any]:
@@ -143,8 +166,8 @@ def test_a_channel_goes_on_where_nothing_waits_behind_the_last_event(state: Rout
     flush(state)
     publish(state, 1)  # not fanned out yet: it is still to come
     assert state.positions(session, ["signals", "logs"]) == {
-        "signals": {"epoch": "first", "seq": 3},
-        "logs": {"epoch": "first", "seq": 0},
+        "signals": Position("first", 3),
+        "logs": Position("first", 0),
     }
 
 
@@ -153,10 +176,10 @@ def test_a_channel_goes_on_before_the_first_event_that_waits(state: RouterState)
     publish(state, 5)
     fan_out(state)
     session.outbox.take(1)
-    assert state.positions(session, ["signals"]) == {"signals": {"epoch": "first", "seq": 5}}
+    assert state.positions(session, ["signals"]) == {"signals": Position("first", 5)}
     publish(state, 5)
     fan_out(state)
-    assert state.positions(session, ["signals"]) == {"signals": {"epoch": "first", "seq": 5}}
+    assert state.positions(session, ["signals"]) == {"signals": Position("first", 5)}
 
 
 def test_a_channel_goes_on_amid_a_batch_of_which_a_part_is_out(state: RouterState) -> None:
@@ -170,7 +193,7 @@ def test_a_channel_goes_on_amid_a_batch_of_which_a_part_is_out(state: RouterStat
     pieces[0].sent = entry.batch.ends[1] + 3
     session.outbox.give_back(pieces)
     assert batch.events == 3
-    assert state.positions(session, ["signals"]) == {"signals": {"epoch": "first", "seq": 2}}
+    assert state.positions(session, ["signals"]) == {"signals": Position("first", 2)}
 
 
 def test_a_channel_goes_on_before_a_gap(state: RouterState) -> None:
@@ -179,7 +202,7 @@ def test_a_channel_goes_on_before_a_gap(state: RouterState) -> None:
     fan_out(state)
     session.outbox.limit(2, 1 << 20, GapReason.SLOW_CONSUMER)
     assert isinstance(session.subscriptions["signals"].queue.entries[0], Gap)
-    assert state.positions(session, ["signals"]) == {"signals": {"epoch": "first", "seq": 0}}
+    assert state.positions(session, ["signals"]) == {"signals": Position("first", 0)}
 
 
 def test_where_an_epoch_has_ended_the_channel_goes_on_in_the_old_one(state: RouterState) -> None:
@@ -189,7 +212,7 @@ def test_where_an_epoch_has_ended_the_channel_goes_on_in_the_old_one(state: Rout
     state.begin_epoch()
     publish(state, 2)
     fan_out(state)
-    assert state.positions(session, ["signals"]) == {"signals": {"epoch": "first", "seq": 5}}
+    assert state.positions(session, ["signals"]) == {"signals": Position("first", 5)}
 
 
 def test_what_waits_and_what_was_lost_is_counted_over_all_sessions(state: RouterState) -> None:
@@ -240,7 +263,7 @@ def test_a_stream_that_counts_wrong_is_unsound(state: RouterState) -> None:
 
 
 def test_events_that_some_readers_have_not_got_are_unsound(state: RouterState) -> None:
-    state.fan_out = (state.streams["signals"], 1, iter(()))
+    state.fan_out = FanOut(state.streams["signals"])
     assert not state.is_sound()
 
 
@@ -314,16 +337,13 @@ def test_who_was_not_reached_by_a_batch_gets_it_in_the_gap_and_the_others_do_not
     sessions = [listener(state, "signals") for _ in range(4)]
     publish(state, 2)
     fan_out(state)
-    readers = state.subscriptions.readers("signals")
     publish(state, 3)
-    left = iter(readers)
-    state.fan_out = (state.streams["signals"], 3, left)
-    batch = flush(state)
-    for _ in range(reached - 1):
-        reader = next(left)
-        reader.outlet.offer(reader.queue, batch)
-    if reached:
-        next(left)
+    broken = begin_fan_out(state)
+    for _ in range(reached):
+        next(broken)
+    if not reached:
+        state.fan_out = FanOut(state.streams["signals"])
+        flush(state)
     state.begin_epoch()
     assert [gap_of(session) for session in sessions] == [("first", 6)] * max(0, reached - 1) + [("first", 3)] * (
         4 - max(0, reached - 1)
@@ -333,13 +353,9 @@ def test_who_was_not_reached_by_a_batch_gets_it_in_the_gap_and_the_others_do_not
 
 def test_who_has_the_batch_already_where_the_fan_out_breaks_off_does_not_get_it_in_the_gap(state: RouterState) -> None:
     first, second = (listener(state, "signals") for _ in range(2))
-    readers = state.subscriptions.readers("signals")
     publish(state, 3)
-    left = iter(readers)
-    state.fan_out = (state.streams["signals"], 1, left)
-    batch = flush(state)
-    reader = next(left)
-    reader.outlet.offer(reader.queue, batch)
+    reader = next(begin_fan_out(state))
+    reader.outlet.offer(reader.queue, event_batch("signals", 1, [0, 0, 0]))
     state.begin_epoch()
     assert (gap_of(first), gap_of(second)) == (("first", 4), ("first", 1))
 
@@ -349,8 +365,7 @@ def test_a_batch_that_broke_off_on_one_channel_is_in_no_gap_of_another(state: Ro
     publish(state, 3, "logs")
     fan_out(state, "logs")
     publish(state, 3)
-    state.fan_out = (state.streams["signals"], 1, iter(state.subscriptions.readers("signals")))
-    flush(state)
+    next(begin_fan_out(state))
     state.begin_epoch()
     assert gap_of(session) == ("first", 1)
     assert gap_of(session, "logs") == ("first", 4)

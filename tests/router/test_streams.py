@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from router.channels import Channels
 from router.clock import Clock
-from router.config import ChannelSettings
+from router.config import ChannelSettings, Config
 from router.engine.streams import Streams
 from router.events import CHANNELS
 from router.letters import Emit
@@ -28,7 +28,7 @@ def publish(streams: Streams, name: str, at_ms: int) -> int:
 
 
 def test_fixed_channels_have_their_streams_at_once() -> None:
-    streams = Streams(Channels({"jobs": ChannelSettings(), **FAMILY}), 100)
+    streams = Streams(Channels({"jobs": ChannelSettings(), **FAMILY}), Config(max_channels=100))
     assert [stream.name for stream in streams] == [*CHANNELS, "jobs"]
     assert "jobs" in streams
     assert "orders.1" not in streams
@@ -36,7 +36,7 @@ def test_fixed_channels_have_their_streams_at_once() -> None:
 
 
 def test_a_familys_channel_is_made_at_first_use() -> None:
-    streams = Streams(Channels(FAMILY), 100)
+    streams = Streams(Channels(FAMILY), Config(max_channels=100))
     made = streams.open("orders.1")
     assert made is not None
     assert made is streams.open("orders.1") is streams["orders.1"]
@@ -45,7 +45,7 @@ def test_a_familys_channel_is_made_at_first_use() -> None:
 
 
 def test_there_are_no_more_than_allowed() -> None:
-    streams = Streams(Channels(FAMILY), 8)
+    streams = Streams(Channels(FAMILY), Config(max_channels=8))
     assert streams.open("orders.1")
     assert streams.open("orders.2")
     assert streams.open("orders.3") is None
@@ -54,7 +54,7 @@ def test_there_are_no_more_than_allowed() -> None:
 
 
 def test_idle_is_what_nobody_reads_and_had_no_event_for_so_long() -> None:
-    streams = Streams(Channels(FAMILY), 100)
+    streams = Streams(Channels(FAMILY), Config(max_channels=100))
     for name, at_ms in (("orders.old", 100), ("orders.new", 101), ("orders.read", 50)):
         publish(streams, name, at_ms)
     assert streams.open("orders.never") is not None
@@ -65,7 +65,7 @@ def test_idle_is_what_nobody_reads_and_had_no_event_for_so_long() -> None:
 
 
 def test_events_that_are_not_fanned_out_hold_a_channel() -> None:
-    streams = Streams(Channels(FAMILY), 100)
+    streams = Streams(Channels(FAMILY), Config(max_channels=100))
     stream = streams.open("orders.1")
     assert stream is not None
     stream.append([Emit("orders.1", "x", b"{}")])
@@ -74,7 +74,7 @@ def test_events_that_are_not_fanned_out_hold_a_channel() -> None:
 
 def test_a_channel_that_is_not_configured_any_more_goes_when_nobody_reads_it() -> None:
     channels = Channels({"jobs": ChannelSettings()})
-    streams = Streams(channels, 100)
+    streams = Streams(channels, Config(max_channels=100))
     publish(streams, "jobs", 1000)
     channels.configure({})
     assert streams.drop_idle(0, lambda _: True) == []
@@ -85,7 +85,7 @@ def test_a_channel_that_is_not_configured_any_more_goes_when_nobody_reads_it() -
 
 
 def test_a_channel_that_is_made_again_goes_on_where_it_was() -> None:
-    streams = Streams(Channels(FAMILY), 100)
+    streams = Streams(Channels(FAMILY), Config(max_channels=100))
     for _ in range(41):
         publish(streams, "orders.1", 1)
     assert streams.drop_idle(1, nobody) == ["orders.1"]
@@ -95,7 +95,7 @@ def test_a_channel_that_is_made_again_goes_on_where_it_was() -> None:
 
 
 def test_a_new_epoch_numbers_all_anew() -> None:
-    streams = Streams(Channels(FAMILY), 7)
+    streams = Streams(Channels(FAMILY), Config(max_channels=7))
     for name in ("orders.1", "orders.2"):
         publish(streams, name, 1)
         streams.drop_idle(1, nobody)
@@ -110,7 +110,7 @@ def test_a_new_epoch_numbers_all_anew() -> None:
 @given(plays=st.lists(st.tuples(st.integers(0, 30), st.integers(1, 3)), max_size=60))
 def test_a_position_means_one_event_only(plays: list[tuple[int, int]]) -> None:
     """However many channels come and go: more than are remembered."""
-    streams = Streams(Channels(FAMILY), 8)
+    streams = Streams(Channels(FAMILY), Config(max_channels=8))
     last: dict[str, int] = {}
     for number, events in plays:
         name = f"orders.{number}"

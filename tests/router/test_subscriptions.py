@@ -5,8 +5,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from router.outbox import Batch, Queue
-from router.subscriptions import Subscription, Subscriptions
+from router.batches import Batch
+from router.queues import Queue
+from router.subscriptions import Group, Subscription, Subscriptions
 
 CHANNELS = ("metrics", "signals", "logs")
 
@@ -36,7 +37,7 @@ def test_a_subscription_has_an_empty_queue_for_its_channel_and_an_outlet() -> No
 def test_a_table_is_empty_at_first() -> None:
     table = Subscriptions()
     assert table.total == 0
-    assert all(not table.readers(name) for name in CHANNELS)
+    assert all(not list(table.readers(name)) for name in CHANNELS)
     assert table.is_sound()
 
 
@@ -89,15 +90,24 @@ def miscount(table: Subscriptions) -> None:
 
 
 def lose_a_reader(table: Subscriptions) -> None:
-    table._groups["signals"].popitem()
+    table._groups["signals"][None].readers.popitem()
+
+
+def leave_an_empty_group(table: Subscriptions) -> None:
+    table._groups["logs"] = {None: Group("logs", None)}
+
+
+def take_a_group_from_a_reader(table: Subscriptions) -> None:
+    next(iter(table.readers("signals"))).group = None
 
 
 def misplace_a_reader(table: Subscriptions) -> None:
-    reader, _ = table._groups["signals"].popitem()
-    table._groups["logs"] = {reader: None}
+    table._groups["logs"] = table._groups.pop("signals")
 
 
-@pytest.mark.parametrize("tamper", [miscount, lose_a_reader, misplace_a_reader])
+@pytest.mark.parametrize(
+    "tamper", [miscount, lose_a_reader, misplace_a_reader, leave_an_empty_group, take_a_group_from_a_reader]
+)
 def test_parts_that_do_not_agree_are_found(tamper: Any) -> None:
     table = Subscriptions()
     table.add(subscription())
@@ -139,7 +149,7 @@ class Table(RuleBasedStateMachine):
 
     @rule(channel=st.sampled_from(CHANNELS))
     def offer_to_all(self, channel: str) -> None:
-        batch = Batch(b"", (), 1, "e")
+        batch = Batch(b"", (), range(1, 1), "e")
         for reader in self.table.readers(channel):
             reader.outlet.offer(reader.queue, batch)
         for reader in self.entered:

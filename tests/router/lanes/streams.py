@@ -11,11 +11,13 @@ import trio
 import trio.testing
 from hypothesis import settings
 
+from router.batches import Batch
 from router.errors import CloseCode
 from router.frames import close_frame, frame, text_frame
 from router.lanes import Lane, WebSocket
 from router.lanes.outbound import OutboundLane
-from router.outbox import Batch, Outbox, Queue
+from router.outbox import Outbox
+from router.queues import Queue
 from tests.conformance import wire
 from tests.conformance.wire import FrameReader, Op, ServerFrame
 
@@ -75,7 +77,7 @@ def event_batch(channel: str, first_seq: int, sizes: Sequence[int] = (0,), epoch
     """A batch of one event for each size."""
     frames = [event_frame(channel, first_seq + n, size, epoch) for n, size in enumerate(sizes)]
     ends = [len(b"".join(frames[: n + 1])) for n in range(len(frames))]
-    return Batch(b"".join(frames), ends, first_seq, epoch)
+    return Batch(b"".join(frames), ends, range(first_seq, first_seq + len(ends)), epoch)
 
 
 def pong(number: int) -> bytes:

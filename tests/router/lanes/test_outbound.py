@@ -12,7 +12,8 @@ from trio.testing import wait_all_tasks_blocked
 from router.errors import CloseCode, GapReason
 from router.frames import text_frame
 from router.lanes.outbound import CHUNK_BYTES, OutboundLane
-from router.outbox import Gap, Outbox
+from router.outbox import Outbox
+from router.queues import Gap
 from tests.router.lanes.streams import (
     CLOSE,
     GOODBYE,

@@ -14,7 +14,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from router.lanes import Lane, socket_writer
-from router.outbox import Outbox, Queue
+from router.outbox import Outbox
+from router.queues import Queue
 from tests.router.lanes.streams import (
     CLOSE,
     HEAD,

@@ -13,7 +13,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from router.errors import CloseCode
 from router.frames import Binary
-from router.outbox import Outbox, Queue
+from router.outbox import Outbox
+from router.queues import Queue
 from tests.conformance.wire import Op
 from tests.router.lanes.streams import (
     HEAD,

@@ -1,0 +1,182 @@
+"""What a client that was away has missed: the past of a channel, as far as it is held, and gaps for the rest; no I/O.
+
+It answers with references into the ring's batches, in order, so a replay encodes and copies nothing. A filter is asked
+about each event here, by the same code that asks it live.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from heapq import nlargest
+
+from msgspec import Struct
+
+from router.batches import Slice, count
+from router.errors import GapReason
+from router.filters import Filter
+from router.history import Ring
+from router.protocol import Position, reply
+from router.queues import Gap
+
+
+class EpochBreak(Gap):
+    """The gap of a channel whose numbering begins anew. Where it goes on is told right behind it.
+
+    Attributes:
+        successor: The epoch that begins.
+    """
+
+    successor: str = ""
+
+    def frame(self) -> bytes:
+        """Both messages, framed."""
+        return super().frame() + reply("position", positions={self.of: Position(self.successor, 0)})
+
+
+class Missed(Struct):
+    """The past of one channel for one client.
+
+    Attributes:
+        start: The position that it begins behind.
+        entries: Gaps and events, in order.
+    """
+
+    start: int
+    entries: list[Gap | Slice]
+
+    @property
+    def events(self) -> int:
+        """How many events there are."""
+        return count(entry for entry in self.entries if isinstance(entry, Slice))
+
+    def places(self) -> Iterator[tuple[Slice, int]]:
+        """Its events, in order: where each stands."""
+        return ((entry, index) for entry in self.entries if isinstance(entry, Slice) for index in entry.indices)
+
+    def events_behind(self, seq: float) -> int:
+        """How many of them stand behind a position."""
+        return sum(seq_of(entry, index) > seq for entry, index in self.places())
+
+    @property
+    def lost(self) -> int:
+        """How many events are known to be gone."""
+        return sum(entry.count or 0 for entry in self.entries if isinstance(entry, Gap))
+
+    @property
+    def last(self) -> int:
+        """The position that it ends at."""
+        for entry in reversed(self.entries):
+            last = entry.last if isinstance(entry, Gap) else seq_of(entry, entry.stop - 1)
+            if last is not None:
+                return last
+        return self.start
+
+    @property
+    def complete(self) -> bool:
+        """Whether no gap was needed."""
+        return not any(isinstance(entry, Gap) for entry in self.entries)
+
+
+def behind(channel: str, ring: Ring, epoch: str, position: Position, wanted: Filter | None) -> Missed:
+    """All that follows a client's position.
+
+    A position of another epoch, or of the future, is announced as such, and all that is held follows.
+    """
+    entries: list[Gap | Slice] = []
+    seq = position.seq
+    if position.epoch != epoch or seq > ring.last:
+        reason = GapReason.EPOCH_CHANGED
+        entries.append(EpochBreak(channel, position.epoch, seq + 1, None, None, reason, successor=epoch))
+        seq = 0
+    if seq < ring.first - 1:
+        last = ring.first - 1
+        entries.append(Gap(channel, epoch, seq + 1, last, last - seq, GapReason.HISTORY_TRIMMED, exact=wanted is None))
+    return Missed(seq, [*entries, *matching(ring.after(seq), wanted, seq)])
+
+
+def newest(ring: Ring, events: int, wanted: Filter | None) -> Missed:
+    """The last events that match, as far as they are held."""
+    found: list[Gap | Slice] = []
+    start = ring.last
+    for part in reversed(list(matching(ring.after(0), wanted, 0))):
+        if len(part) > events:
+            part.start, part.behind = part.stop - events, None
+        events -= len(part)
+        found.append(part)
+        start = seq_of(part, part.start) - 1
+        if not events:
+            break
+    return Missed(start, found[::-1])
+
+
+def since(channel: str, ring: Ring, epoch: str, timestamp: str, wanted: Filter | None) -> Missed:
+    """All of a time and later. Where what is held begins later, some may be gone: nobody knows how many."""
+    start = ring.before(timestamp)
+    entries: list[Gap | Slice] = []
+    if 1 < ring.first == start + 1:
+        entries.append(Gap(channel, epoch, None, start, None, GapReason.HISTORY_TRIMMED))
+    return Missed(start, [*entries, *matching(ring.after(start), wanted, start)])
+
+
+def matching(slices: Iterable[Slice], wanted: Filter | None, behind: int) -> Iterator[Slice]:
+    """Runs of events that a filter lets through, each with the one before it; `behind` is the one before all."""
+    for held in slices:
+        if wanted is None:
+            yield held
+            continue
+        start = held.start
+        for index in held.indices:
+            if not wanted.matches(held.batch.candidate(index)):
+                if index > start:
+                    yield Slice(held.batch, start, index, behind)
+                    behind = held.batch.before(index) or 0
+                start = index + 1
+        if held.stop > start:
+            yield Slice(held.batch, start, held.stop, behind)
+            behind = held.batch.before(held.stop) or 0
+
+
+def keep_newest(missed: dict[str, Missed], events: int) -> None:
+    """Leave so many events in all, the newest; what that costs a channel is one gap there."""
+    if sum(each.events for each in missed.values()) <= events:
+        return
+    places = ((channel, entry, index) for channel, each in missed.items() for entry, index in each.places())
+    times = ((entry.batch.timestamp(index), channel, n) for n, (channel, entry, index) in enumerate(places))
+    kept = Counter(channel for _, channel, _ in nlargest(events, times))
+    for channel, each in missed.items():
+        each.entries = _without_first(channel, each.entries, each.events - kept[channel])
+
+
+def _without_first(channel: str, entries: list[Gap | Slice], events: int) -> list[Gap | Slice]:
+    """Replace so many events at the front by gaps."""
+    left: list[Gap | Slice] = []
+    for entry in entries:
+        if isinstance(entry, Slice):
+            cut = min(events, len(entry))
+            events -= cut
+            if cut:
+                first, last = seq_of(entry, entry.start), seq_of(entry, entry.start + cut - 1)
+                left.append(Gap(channel, entry.epoch, first, last, cut, GapReason.BUFFER_OVERFLOW, behind=entry.before))
+            if cut < len(entry):
+                left.append(Slice(entry.batch, entry.start + cut, entry.stop, None if cut else entry.behind))
+        else:
+            left.append(entry)
+    return left
+
+
+def joined(entries: Iterable[Gap | Slice]) -> list[Gap | Slice]:
+    """The same, adjoining gaps as one."""
+    whole: list[Gap | Slice] = []
+    for entry in entries:
+        last = whole[-1] if whole else None
+        if not (isinstance(entry, Gap) and isinstance(last, Gap) and last.absorb(entry)):
+            whole.append(entry)
+    return whole
+
+
+def seq_of(entry: Slice, index: int) -> int:
+    """The seq of an event of a channel."""
+    seq = entry.seq(index)
+    assert seq is not None, "events of a channel have positions"
+    return seq

@@ -1,0 +1,213 @@
+"""The past for those who ask: at a subscription, at a resume, and as an answer; sync steps of the router, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from msgspec import UNSET, Raw
+
+from router.batches import Slice, count
+from router.clock import as_timestamp
+from router.engine.memory import Stream
+from router.errors import ErrorCode, GapReason
+from router.letters import SubscribeTo
+from router.outbox import Past
+from router.protocol import History, Position, Refusal, Resume, reply
+from router.queues import Gap, Queue
+from router.recovery import EpochBreak, Missed, behind, joined, keep_newest, newest, seq_of, since
+from router.sessions import Session
+from router.state import RouterState
+from router.subscriptions import Subscription
+
+#: Bytes of a `history` message that are no events, at most.
+_AROUND_EVENTS = 512
+
+
+# At a subscription
+
+
+def past_of(state: RouterState, item: SubscribeTo, channels: Iterable[str]) -> dict[str, Missed]:
+    """The past that new subscriptions are to be sent first, by channel; those that ask for none are not in it."""
+    past: dict[str, Missed] = {}
+    for name in channels:
+        ring = state.streams[name].ring
+        if name in item.recover:
+            past[name] = behind(name, ring, state.epoch, item.recover[name], item.filter)
+        elif item.last is not None:
+            past[name] = newest(ring, min(item.last, state.config.max_replay), item.filter)
+        elif item.since is not None:
+            past[name] = since(name, ring, state.epoch, item.since, item.filter)
+    keep_newest(past, state.config.max_replay)
+    return past
+
+
+def send_past(state: RouterState, session: Session, subscription: Subscription, missed: Missed) -> None:
+    """Send the past to a new subscription, and enter it into its account, which begins there."""
+    subscription.start = missed.start
+    subscription.last_before = missed.last
+    subscription.matched = missed.events + missed.lost
+    state.counters.matched += subscription.matched
+    entries = joined(missed.entries)
+    for entry in entries:
+        if isinstance(entry, Gap) and entry.count is not None:
+            _lose(session, subscription, entry.reason, entry.count)
+    session.outbox.replay(Past(subscription.queue, entry) for entry in entries)
+    session.wake()
+
+
+def _lose(session: Session, subscription: Subscription, reason: GapReason, events: int) -> None:
+    """Enter lost events into a subscription's account."""
+    if events:
+        dropped = subscription.queue.dropped
+        dropped[reason] = dropped.get(reason, 0) + events
+        session.outbox.dropped += events
+
+
+# At a resume
+
+
+def resume(state: RouterState, session: Session, item: Resume, now: str) -> None:
+    """Send a client what it says it has not got, then `resumed`, then what comes."""
+    missed: dict[str, Missed] = {}
+    delivered: dict[str, float] = {}
+    for name, subscription in sorted(session.subscriptions.items()):
+        waiting = session.outbox.take_all(subscription.queue)
+        position = item.positions.get(name)
+        if position is None:  # all that waits is news, of whatever epoch
+            missed[name], delivered[name] = Missed(0, waiting), -1
+        else:
+            current = [entry for entry in waiting if entry.epoch == state.epoch]
+            old = [entry for entry in waiting if entry.epoch != state.epoch]
+            _lose(
+                session, subscription, GapReason.EPOCH_CHANGED, count(part for part in old if isinstance(part, Slice))
+            )
+            delivered[name] = seq = _delivered(state, subscription, current)
+            missed[name] = _missed_by(state, subscription, position, current, seq)
+            lost = [part for part in old if isinstance(part, Slice) or part.count is not None]
+            if lost and position.epoch == state.epoch:
+                missed[name].entries.insert(0, _break_at(name, lost[0]))
+    news = {name: each.events_behind(delivered[name]) for name, each in missed.items()}
+    keep_newest(missed, state.config.max_replay)
+    for name, each in missed.items():
+        subscription = session.subscriptions[name]
+        left = each.events_behind(delivered[name])
+        _lose(session, subscription, GapReason.BUFFER_OVERFLOW, news[name] - left)
+        for entry in each.entries:
+            session.outbox.replay(_parts(subscription.queue, entry, delivered[name]))
+    replayed = sum(each.events for each in missed.values())
+    frame = reply("resumed", item.id, channels=list(missed), replayed=replayed, timestamp=now)
+    session.outbox.replay([Past(None, frame)])
+
+
+def _delivered(state: RouterState, subscription: Subscription, waiting: list[Gap | Slice]) -> int:
+    """The last event of this epoch that a client was sent, as far as the server knows."""
+    if waiting:
+        return subscription.before(waiting[0])
+    return subscription.last_seq(state.streams[subscription.channel].flushed_seq)
+
+
+def _missed_by(
+    state: RouterState, subscription: Subscription, position: Position, waiting: list[Gap | Slice], delivered: int
+) -> Missed:
+    """What is new to a client on one channel: what it says it has not got, and what waits for it in this epoch."""
+    ring = state.streams[subscription.channel].ring
+    if position.epoch == state.epoch and delivered <= position.seq <= ring.last:
+        left = (_behind(entry, position.seq) for entry in waiting)
+        return Missed(position.seq, [entry for entry in left if entry is not None])
+    told = behind(subscription.channel, ring, state.epoch, position, subscription.filter)
+    before = (_up_to(entry, delivered, state.epoch) for entry in told.entries)
+    return Missed(told.start, [*(entry for entry in before if entry is not None), *waiting])
+
+
+def _break_at(channel: str, lost: Gap | Slice) -> Gap:
+    """The gap for what waited of an epoch that is over, where its client speaks of the next one already."""
+    return Gap(channel, lost.epoch, (lost.before or 0) + 1, None, None, GapReason.EPOCH_CHANGED)
+
+
+def _parts(queue: Queue, entry: Gap | Slice, delivered: float) -> list[Past]:
+    """An entry as parts of a replay: what is sent again, and what is news."""
+    if isinstance(entry, Gap):
+        answers_claim = isinstance(entry, EpochBreak) and delivered >= 0
+        return [Past(queue, entry, again=answers_claim or (entry.last is not None and entry.last <= delivered))]
+    at = next((index for index in entry.indices if seq_of(entry, index) > delivered), entry.stop)
+    again, news = Slice(entry.batch, entry.start, at), Slice(entry.batch, at, entry.stop, entry.behind)
+    parts = [Past(queue, again, again=True), Past(queue, news)]
+    return [part for part in parts if part.events]
+
+
+def _behind(entry: Gap | Slice, seq: int) -> Gap | Slice | None:
+    """What of an entry stands behind a position."""
+    if isinstance(entry, Slice):
+        start = next((index for index in entry.indices if seq_of(entry, index) > seq), entry.stop)
+        behind = entry.behind if start == entry.start else None
+        return Slice(entry.batch, start, entry.stop, behind) if start < entry.stop else None
+    if entry.last is None or entry.first is None or entry.first > seq:
+        return entry
+    if entry.last <= seq:
+        return None
+    return Gap(entry.of, entry.epoch, seq + 1, entry.last, entry.last - seq, entry.reason, entry.exact)
+
+
+def _up_to(entry: Gap | Slice, seq: int, epoch: str) -> Gap | Slice | None:
+    """What of an entry stands up to a position."""
+    if isinstance(entry, Slice):
+        stop = next((index for index in entry.indices if seq_of(entry, index) > seq), entry.stop)
+        return Slice(entry.batch, entry.start, stop) if stop > entry.start else None
+    if entry.epoch != epoch or entry.first is None or entry.last is None or entry.last <= seq:
+        return entry
+    if entry.first > seq:
+        return None
+    return Gap(entry.of, entry.epoch, entry.first, seq, seq - entry.first + 1, entry.reason, entry.exact)
+
+
+# As an answer
+
+
+def history(state: RouterState, item: History) -> bytes:
+    """The `history` that answers a request, or the error."""
+    stream = state.streams.open(item.channel)
+    try:
+        if stream is None:
+            raise Refusal(ErrorCode.UNKNOWN_CHANNEL, f"no room for channel {item.channel}", id=item.id)
+        fields = history_fields(state, stream, item, state.config.max_message_bytes)
+    except Refusal as refusal:
+        return refusal.frame()
+    return reply("history", item.id, **fields)
+
+
+def history_fields(state: RouterState, stream: Stream, item: History, max_bytes: int) -> dict[str, Any]:
+    """What a `history` says.
+
+    Raises:
+        Refusal: Of the position asked for nothing is known.
+    """
+    ring = stream.ring
+    if item.after is not UNSET:
+        if item.after.epoch != state.epoch or item.after.seq > ring.last:
+            text = f"No history behind seq {item.after.seq} of epoch {item.after.epoch[:64]}"
+            raise Refusal(ErrorCode.HISTORY_UNAVAILABLE, text, id=item.id, epoch=state.epoch)
+        missed = behind(stream.name, ring, state.epoch, item.after, None)
+        complete = missed.complete
+    elif item.since is not UNSET:
+        missed = since(stream.name, ring, state.epoch, as_timestamp(item.since), None)
+        complete = missed.complete
+    else:
+        wanted = item.limit if item.last is UNSET else item.last
+        missed = newest(ring, wanted, None)
+        complete = missed.events == wanted or ring.first == 1
+    events: list[Raw] = []
+    size = _AROUND_EVENTS
+    for entry in missed.entries:
+        if isinstance(entry, Slice):
+            for index in entry.indices:
+                payload = entry.batch.payload(index)
+                size += len(payload) + 1
+                if len(events) == item.limit or (events and size > max_bytes):
+                    return _history(item.channel, state.epoch, events, complete=complete, more=True)
+                events.append(Raw(bytes(payload)))
+    return _history(item.channel, state.epoch, events, complete=complete, more=False)
+
+
+def _history(channel: str, epoch: str, events: list[Raw], *, complete: bool, more: bool) -> dict[str, Any]:
+    return {"channel": channel, "epoch": epoch, "complete": complete, "more": more, "events": events}

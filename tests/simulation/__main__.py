@@ -1,0 +1,29 @@
+"""Run the simulation with many seeds: `python -m tests.simulation 1000 [first seed] [steps]`.
+
+A failing seed is printed, and how to run it again.
+"""
+
+import logging
+import sys
+import time
+
+import structlog
+
+from tests.simulation.simulation import Simulation
+
+
+def main(seeds: int, first: int = 0, steps: int = 2000) -> None:
+    """Run so many seeds, and stop at the first that fails."""
+    logging.disable(logging.CRITICAL)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    began = time.perf_counter()
+    for seed in range(first, first + seeds):
+        try:
+            Simulation(seed, steps).run()
+        except BaseException:
+            print(f"seed {seed} fails; again with: python -m tests.simulation 1 {seed} {steps}", file=sys.stderr)  # noqa: T201
+            raise
+    print(f"{seeds} seeds of {steps} steps, none fails; {time.perf_counter() - began:.1f} s")  # noqa: T201
+
+
+main(*map(int, sys.argv[1:]))
