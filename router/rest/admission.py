@@ -11,8 +11,9 @@ import trio
 from quart import g
 
 from actors import ActorError, ActorRef, Reply
-from router.attachment import REVOKED, admits_anonymous, anonymous
+from router.attachment import REVOKED, admits_anonymous, anonymous, grants_of
 from router.auth import Authenticator, InvalidTokenError
+from router.errors import ErrorCode
 from router.identity import Identity
 from router.intake import Intake
 from router.letters import Message
@@ -107,6 +108,18 @@ def require_admin(identity: Identity, what: str) -> None:
     """
     if identity.role != ADMIN:
         raise ProblemError(HTTPStatus.FORBIDDEN, f"{what} for the role admin, and the caller is {identity.role!r}")
+
+
+def require_subscribe(context: Context, identity: Identity, channel: str) -> None:
+    """Refuse who may not read a channel.
+
+    Raises:
+        ProblemError: There is no such channel, or the caller may not subscribe to it.
+    """
+    if context.state.channels.find(channel) is None:
+        raise ProblemError(HTTPStatus.NOT_FOUND, f"Unknown channel: {channel[:64]}", code=ErrorCode.UNKNOWN_CHANNEL)
+    if not grants_of(context.state, identity).may_subscribe(channel):
+        raise ProblemError(HTTPStatus.FORBIDDEN, f"Permission denied for channel: {channel}")
 
 
 async def ask(context: Context, question: Callable[[Reply[R]], Message], within_s: float = ASK_S) -> R:

@@ -23,6 +23,8 @@ EventType = Annotated[
 ]
 #: `data` as it was published, unread.
 Data = Annotated[Raw, Meta(description="An object", extra_json_schema={"type": "object"})] | UnsetType
+#: An event as it was sent, unread.
+SentEvent = Annotated[Raw, Meta(description="An event as it was sent", extra_json_schema={"type": "object"})]
 
 _NO_DATA: Final = Raw(b"{}")
 

@@ -24,7 +24,9 @@ from router.rest.channels import add_channels
 from router.rest.connections import add_connections
 from router.rest.docs import add_docs
 from router.rest.events import add_events
+from router.rest.explain import add_explain
 from router.rest.health import add_health
+from router.rest.history import add_history
 from router.rest.openapi import document
 from router.rest.origins import Origins
 from router.rest.problems import ProblemError
@@ -127,6 +129,8 @@ def _api(context: Context) -> Blueprint:
 
     add_status(api, context)
     add_channels(api, context)
+    add_history(api, context)
+    add_explain(api, context)
     add_broadcast(api, context)
     add_events(api, context)
     add_connections(api, context)

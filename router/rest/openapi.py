@@ -24,7 +24,7 @@ _DESCRIPTION = (
     "role `admin`."
 )
 
-#: What the problems mean, whatever the call.
+#: What the problems mean, whatever the call; those with a struct of their own say it themselves.
 _MEANINGS = {
     HTTPStatus.BAD_REQUEST: "A parameter does not fit, or the body is no JSON",
     HTTPStatus.UNAUTHORIZED: "The token is bad, or there is none and there has to be one",
@@ -38,6 +38,7 @@ _MEANINGS = {
     HTTPStatus.TOO_MANY_REQUESTS: "Too many requests from this address",
     HTTPStatus.SERVICE_UNAVAILABLE: "The router is not there; try again",
 }
+_PROBLEM = Problem.__doc__
 
 
 def document(app: Quart) -> bytes:
@@ -71,7 +72,7 @@ class _Provider(OpenAPIProvider):
                 operation["description"] = " ".join(operation["description"].split())
                 operation["summary"] = operation["summary"].removesuffix(".")
                 for status, response in operation["responses"].items():
-                    if status in _MEANINGS:
+                    if status in _MEANINGS and response["description"] == _PROBLEM:
                         response["description"] = _MEANINGS[status]
                 if "requestBody" in operation:
                     _add_example(operation["requestBody"]["content"], example)

@@ -16,7 +16,7 @@ H = TypeVar("H", bound=Callable[..., Any])
 #: The attribute of a handler that has its example of a body, or None.
 EXAMPLE: Final = "_neurograph_example"
 #: The headings under which operations stand, in their order.
-SECTIONS: Final = ("Publishing", "Channels", "Status", "Connections", "Tokens", "Health")
+SECTIONS: Final = ("Publishing", "Channels", "Filters", "Status", "Connections", "Tokens", "Health")
 #: The name of the way to sign in.
 BEARER: Final = "bearer"
 
@@ -50,10 +50,11 @@ def operation(
         body: The type of the body.
         example: A body.
         problems: The statuses of problems of its own; those that follow from the rest need not be named.
-        problem_models: Problem documents that say more than others.
+        problem_models: Problem documents that say more than others, by their statuses.
         secured: Whether it looks at tokens, and counts against the rate limit.
     """
-    statuses = {HTTPStatus.FORBIDDEN, *problems}  # any page may send its visitors' browsers here
+    problem_models = problem_models or {}
+    statuses = {HTTPStatus.FORBIDDEN, *problems, *problem_models}  # any page may send its visitors' browsers here
     if secured:
         statuses |= {HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS}
     if query is not None:
@@ -65,7 +66,7 @@ def operation(
         setattr(handler, EXAMPLE, example)
         handler = tag([section])(document_response(answer)(handler))
         for status in sorted(statuses):
-            handler = document_response((problem_models or {}).get(status, Problem), status.value)(handler)
+            handler = document_response(problem_models.get(status, Problem), status.value)(handler)
         if query is not None:
             handler = document_querystring(query)(handler)
         if body is not None:

@@ -26,6 +26,8 @@ _STATUS: Mapping[str, HTTPStatus] = MappingProxyType(
         ErrorCode.PERMISSION_DENIED: HTTPStatus.FORBIDDEN,
         ErrorCode.RATE_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
         ErrorCode.PAYLOAD_TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        ErrorCode.INVALID_FILTER: HTTPStatus.UNPROCESSABLE_ENTITY,
+        ErrorCode.HISTORY_UNAVAILABLE: HTTPStatus.CONFLICT,
     }
 )
 #: What other statuses are called.

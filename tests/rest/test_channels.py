@@ -104,12 +104,46 @@ async def test_a_channel_has_the_ids_of_its_subscribers_in_pages(autojump_clock:
             "may_publish": True,
             "subscribers": 4,
             "position": {"epoch": rest.world.state.epoch, "seq": 0},
+            "ledger": account(),
             "subscriber_ids": ids,
         }
         page = (await rest.get("channels/signals?limit=3")).ok()
         assert (page["subscriber_ids"], page["next"]) == (ids[:3], ids[2])
         page = (await rest.get(f"channels/signals?limit=3&after={ids[2]}")).ok()
         assert page["subscriber_ids"] == ids[3:]
+
+
+def account(**figures: Any) -> dict[str, Any]:
+    """A ledger whose other figures are 0."""
+    names = ("offered", "filtered", "matched", "delivered", "queued", "replaced", "resent")
+    return {**dict.fromkeys(names, 0), "dropped": {}, **figures}
+
+
+async def test_a_channels_account_is_the_sum_of_its_subscriptions(autojump_clock: MockClock) -> None:
+    async with api(outbox_events=3) as rest:
+        await rest.world.subscriber("signals")
+        picky, gone = await rest.world.connect(), await rest.world.connect()
+        for client, wanted in ((picky, {"event_type": "y"}), (gone, {})):
+            client.send("subscribe", channels=["signals"], filter=wanted)
+            await client.expect("subscribed")
+        for event_type in ("x", "x", "y"):
+            (await rest.post("broadcast", {"channel": "signals", "event_type": event_type})).ok()
+        gone.close()
+        await gone.ended()
+        (await rest.post("broadcast", {"channel": "signals", "event_type": "x"})).ok()
+        await rest.world.settle()
+        assert (await rest.get("channels/signals")).ok()["ledger"] == account(
+            offered=4 + 4 + 3, filtered=3, matched=4 + 1 + 3, delivered=8
+        )
+        assert (await rest.get("channels/logs")).ok()["ledger"] == account()
+
+
+@pytest.mark.parametrize(("role", "sees"), [("admin", True), ("developer", True), ("viewer", False), ("bot", False)])
+async def test_who_sees_a_channels_account(role: str, sees: bool, autojump_clock: MockClock) -> None:
+    async with api(**WITH_KEY, **ORDERS) as rest:
+        authorization = rest.bearer(role=role)
+        assert ("ledger" in (await rest.get("channels/signals", Authorization=authorization)).ok()) == sees
+        assert "ledger" not in (await rest.get("channels/orders.*", Authorization=authorization)).ok()
 
 
 @pytest.mark.parametrize("role", ["developer", "viewer"])

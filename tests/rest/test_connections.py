@@ -29,9 +29,14 @@ async def test_a_connection_is_described(autojump_clock: MockClock) -> None:
         }
         assert (await rest.get("connections", Authorization=admin)).ok() == {"connections": [described]}
         empty = {"events": 0, "bytes": 0}
+        nothing = {"offered": 0, "filtered": 0, "matched": 0, "delivered": 0, "queued": 0, "replaced": 0, "dropped": {}}
+        nothing["resent"] = 0
         assert (await rest.get(f"connections/{client.client_id}", Authorization=admin)).ok() == {
             **described,
-            "subscriptions": [{"channel": "logs", "queue": empty}, {"channel": "signals", "queue": empty}],
+            "subscriptions": [
+                {"channel": "logs", "queue": empty, "ledger": nothing},
+                {"channel": "signals", "queue": empty, "ledger": nothing},
+            ],
         }
 
 
@@ -48,6 +53,11 @@ async def test_what_waits_and_what_was_lost_is_told(autojump_clock: MockClock) -
         assert (one["queue"]["events"], one["dropped"]) == (3, 2)
         logs, signals = one["subscriptions"]
         assert (logs["queue"]["events"], signals["queue"]["events"]) == (1, 2)
+        for subscription in (logs, signals):
+            ledger = subscription["ledger"]
+            assert ledger["queued"] >= subscription["queue"]["events"], "some may be in flight"
+            lost = sum(ledger["dropped"].values()) + ledger["replaced"]
+            assert ledger["matched"] == ledger["delivered"] + ledger["queued"] + lost
         assert min(logs["queue"]["bytes"], signals["queue"]["bytes"]) > 0
         assert logs["queue"]["bytes"] + signals["queue"]["bytes"] == one["queue"]["bytes"]
 

@@ -102,19 +102,20 @@ def assert_served(seen: Statuses, *served: str) -> None:
 
 HEALTH = ("GET /healthz", "GET /readyz")
 FOR_ALL = (f"GET {API}/status", f"GET {API}/channels", f"GET {API}/channels/{{channel}}")
+READING = (f"GET {API}/channels/{{channel}}/history", f"POST {API}/filters/explain")
 PUBLISHING = (f"POST {API}/broadcast", f"POST {API}/events")
 
 
 async def test_everybody_in_development_mode() -> None:
     seen = await call_all()
-    assert_served(seen, *HEALTH, *FOR_ALL, *PUBLISHING, f"GET {API}/connections")
+    assert_served(seen, *HEALTH, *FOR_ALL, *READING, *PUBLISHING, f"GET {API}/connections")
     assert seen[f"POST {API}/tokens/revoke"][409]
     assert seen[f"POST {API}/tokens/revoke"][422]
 
 
 async def test_an_administrator() -> None:
     seen = await call_all({"sub": "root", "role": "admin"}, rate_http=None, **WITH_KEY)
-    assert_served(seen, *HEALTH, *FOR_ALL, *PUBLISHING, f"GET {API}/connections", f"POST {API}/tokens/revoke")
+    assert_served(seen, *HEALTH, *FOR_ALL, *READING, *PUBLISHING, f"GET {API}/connections", f"POST {API}/tokens/revoke")
     assert seen[f"DELETE {API}/connections/{{client_id}}"][404]
 
 
@@ -122,6 +123,7 @@ async def test_a_viewer_is_refused_as_documented() -> None:
     seen = await call_all({"sub": "ada"}, rate_http=None, **WITH_KEY)
     assert_served(seen, *HEALTH, *FOR_ALL)
     assert set(seen[f"GET {API}/connections"]) == {403}
+    assert all(seen[label][403] for label in READING)
 
 
 async def test_without_a_token_calls_are_refused_as_documented() -> None:
