@@ -318,8 +318,7 @@ class Hub:
                 state.sessions.go_on(session)
         state.forget_keys()
         state.streams.expire(state.clock.unix_ms())
-        idle_since_ms = state.clock.unix_ms() - int(state.config.channel_idle_s * 1000)
-        state.streams.drop_idle(idle_since_ms, state.subscriptions.is_read)
+        state.drop_idle_channels()
 
     def _say_goodbye(self) -> int:
         """Put the last message into every outbox, each client with a slot of its own to come back in."""

@@ -248,6 +248,12 @@ class RouterState:
         accounts = (self.ledger(session, subscription) for subscription in session.subscriptions.values())
         return sum(accounts, Ledger())
 
+    def drop_idle_channels(self) -> None:
+        """Let go of channels that nobody uses, and of their sums: names come from clients, without end."""
+        idle_since_ms = self.clock.unix_ms() - int(self.config.channel_idle_s * 1000)
+        for name in self.streams.drop_idle(idle_since_ms, self.subscriptions.is_read):
+            self.ledgers.pop(name, None)
+
     def close_account(self, session: Session, subscription: Subscription, reason: str) -> None:
         """Add the account of a subscription that ends to its channel's sums; what waits is dropped for that reason."""
         ledger = self.ledger(session, subscription).closed(reason)

@@ -66,6 +66,19 @@ async def test_an_idle_channel_goes_and_comes_back_where_it_was(autojump_clock: 
         assert await publish(client, "orders.1") == 3
 
 
+async def test_what_is_kept_of_channels_that_went_does_not_grow(autojump_clock: MockClock) -> None:
+    async with running(SETTINGS, watched=True) as world:
+        client = await world.connect()
+        for number in range(20):
+            client.subscribe(f"orders.{number}")
+            await client.reply("subscribed")
+            client.send("unsubscribe", channels=[f"orders.{number}"])
+            await client.reply("unsubscribed")
+        assert "orders.0" in world.state.ledgers
+        await trio.sleep(200)
+        assert not [name for name in world.state.ledgers if name.startswith("orders.")]
+
+
 async def test_where_there_is_no_room_for_another_channel_that_is_said(autojump_clock: MockClock) -> None:
     async with running(Config(channels=FAMILY, max_channels=7)) as world:
         client = await world.subscriber("orders.1")
