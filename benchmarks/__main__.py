@@ -1,10 +1,11 @@
-"""The command: `python -m benchmarks [fanout|gentle|idle|connect|host|all] [--quick]`."""
+"""The command: `python -m benchmarks [fanout|gentle|stuck|lagging|idle|connect|host|all] [--quick]`."""
 
 import argparse
 import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -14,14 +15,18 @@ from .cases.fanout import fanout
 from .cases.gentle import gentle
 from .cases.host import host
 from .cases.idle import idle_memory
+from .cases.lagging import lagging
+from .cases.stuck import stuck
 from .errors import BenchmarkError
 from .plan import Plan
 from .report import Report
-from .servers import BY_NAME
+from .servers import BY_NAME, router_of
 
 _CASES: dict[str, Callable[[Plan], Report[Any]]] = {
     "fanout": fanout,
     "gentle": gentle,
+    "stuck": stuck,
+    "lagging": lagging,
     "idle": idle_memory,
     "connect": connect,
     "host": host,
@@ -63,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--servers", default=",".join(BY_NAME), help="which to measure (%(default)s); a case skips what it is not about"
     )
+    parser.add_argument(
+        "--beside", type=Path, metavar="DIR", help="another checkout, whose router is measured by turns with this one's"
+    )
     parser.add_argument("--cores", help="the server's core and the load's, as in 0,1 (the first two)")
     return parser
 
@@ -80,7 +88,8 @@ def _plan(options: argparse.Namespace) -> Plan:
     # This process only waits, but where it does it must not disturb the server.
     machine.pin(load_core)
     kinds = [kind for name, kind in BY_NAME.items() if name in names]
-    return Plan(kinds, repeats, options.quick, server_core, load_core, open_files)
+    beside = None if options.beside is None else router_of(options.beside)
+    return Plan(kinds, beside, repeats, options.quick, server_core, load_core, open_files)
 
 
 def _command(name: str, arguments: Sequence[str]) -> str:

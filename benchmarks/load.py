@@ -48,12 +48,17 @@ class Stream(msgspec.Struct, frozen=True):
 
 
 class Saturated(Stream, frozen=True):
-    """The result of the mode `saturate`; `completed` is false where the time limit ended it."""
+    """The result of the mode `saturate`; `completed` is false where the time limit ended it.
+
+    Its latencies run from an event's publication until the slowest subscriber has it.
+    """
 
     mode: Literal["saturate"]
     completed: bool
     events_per_s: float
     deliveries_per_s: float
+    latency_p50_us: float
+    latency_p99_us: float
 
 
 class Paced(Stream, frozen=True):

@@ -13,12 +13,15 @@ static unsigned subscriber_count;
 static uint64_t first_position; /* `seq` before the first event of this run */
 static unsigned reached[MARKS_KEPT];
 static uint64_t done; /* events which every subscriber has, in whole marks */
+static uint64_t published_ns[MARKS_KEPT]; /* when the event of each mark was published */
+static uint32_t *latencies_ns;            /* from then until the slowest subscriber had it, by mark */
 
 static void reach_mark(uint64_t mark) {
     unsigned *count = &reached[mark % MARKS_KEPT];
     if (++*count == subscriber_count) {
         *count = 0;
         done = mark * MARK;
+        latencies_ns[mark - 1] = (uint32_t)(now_ns() - published_ns[mark % MARKS_KEPT]);
     }
 }
 
@@ -78,9 +81,11 @@ static uint64_t publish_all(struct client *publisher, struct message *message, u
     while (done < events && now_ns() < deadline) {
         uint64_t allowed = done + WINDOW < events ? done + WINDOW : events;
         if (published < allowed) {
-            for (; published < allowed; published++) {
-                number_message(message, published);
+            uint64_t now = now_ns();
+            while (published < allowed) {
+                number_message(message, published++);
                 queue_text(publisher->outbox, message->text, message->length);
+                if (published % MARK == 0) published_ns[published / MARK % MARKS_KEPT] = now;
             }
             flush_outbox(publisher);
         }
@@ -97,6 +102,7 @@ void run_saturate(uint16_t port, unsigned subscribers, uint64_t events, size_t p
     outbox.bytes = allocate(outbox.room, 1);
     subscriber_count = subscribers;
     events = (events + MARK - 1) / MARK * MARK;
+    latencies_ns = allocate(events / MARK, sizeof *latencies_ns);
 
     open_subscribers(clients, subscribers, port, on_text);
     open_client_now(&publisher, port, subscribers);
@@ -111,13 +117,15 @@ void run_saturate(uint16_t port, unsigned subscribers, uint64_t events, size_t p
     double events_per_s = (double)done / seconds, deliveries_per_s = (double)tally.deliveries / seconds;
     bool completed = done >= events;
     cpu = own_cpu_seconds() - cpu;
+    uint64_t marks = done / MARK;
     uint64_t pending = take_the_rest(&tally, published * subscribers);
     printf("{\"mode\":\"saturate\",\"subscribers\":%u,\"events\":%lu,\"completed\":%s,\"deliveries\":%lu,"
            "\"seconds\":%.6f,\"events_per_s\":%.1f,\"deliveries_per_s\":%.1f,\"lost\":%lu,\"gaps\":%lu,"
-           "\"disorder\":%lu,\"pending\":%lu,\"load_cpu_s\":%.6f}\n",
+           "\"disorder\":%lu,\"pending\":%lu,\"latency_p50_us\":%.1f,\"latency_p99_us\":%.1f,"
+           "\"load_cpu_s\":%.6f}\n",
            subscribers, published, completed ? "true" : "false", tally.deliveries, seconds, events_per_s,
            deliveries_per_s, tally.lost, tally.gaps, tally.disorder, pending,
-           cpu);
+           percentile(latencies_ns, marks, 0.5) / 1e3, percentile(latencies_ns, marks, 0.99) / 1e3, cpu);
     fflush(stdout);
     /* The connections stay until the server's CPU time has been read: closing thousands costs it some. */
     await_line(now_ns() + 30000000000ull);

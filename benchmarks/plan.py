@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from .servers import Server, ServerKind, serving
+from .servers import ROUTER, Server, ServerKind, serving
 
 T = TypeVar("T")
 
@@ -16,6 +16,7 @@ class Plan:
 
     Attributes:
         kinds: the servers it named; a case leaves out those it is not about.
+        beside: the router of another checkout, measured wherever this one's is; `None`: none.
         repeats: how often each is measured.
         quick: short runs, to see that everything works; the numbers mean little.
         server_core: the core a server runs on.
@@ -24,6 +25,7 @@ class Plan:
     """
 
     kinds: Sequence[ServerKind]
+    beside: ServerKind | None
     repeats: int
     quick: bool
     server_core: int
@@ -33,9 +35,7 @@ class Plan:
     def alternate(
         self, kinds: Sequence[ServerKind], what: str, measure: Callable[[Server], T]
     ) -> dict[ServerKind, list[T]]:
-        """Measures the servers by turns, A B A B, a fresh process each time.
-
-        Whatever changes on the machine in the meantime then meets all of them alike.
+        """Measures by turns those of the servers that the command line named, and the router beside.
 
         Args:
             kinds: the servers the case is about.
@@ -43,9 +43,20 @@ class Plan:
             measure: makes one measurement of a running server.
         """
         chosen = [kind for kind in kinds if kind in self.kinds]
-        found: dict[ServerKind, list[T]] = {kind: [] for kind in chosen}
+        if self.beside is not None and ROUTER in chosen:
+            chosen.insert(chosen.index(ROUTER) + 1, self.beside)
+        return self.by_turns(chosen, what, measure)
+
+    def by_turns(
+        self, kinds: Sequence[ServerKind], what: str, measure: Callable[[Server], T]
+    ) -> dict[ServerKind, list[T]]:
+        """Measures servers by turns, A B A B, a fresh process each time.
+
+        Whatever changes on the machine in the meantime then meets all of them alike. The arguments are `alternate`'s.
+        """
+        found: dict[ServerKind, list[T]] = {kind: [] for kind in kinds}
         for turn in range(1, self.repeats + 1):
-            for kind in chosen:
+            for kind in kinds:
                 print(f"{what}: {kind.name}, {turn} of {self.repeats}", file=sys.stderr, flush=True)
                 with serving(kind, self.server_core) as server:
                     found[kind].append(measure(server))

@@ -51,10 +51,10 @@ class Report(Generic[Run]):
             self._table.append([label, kind.name, *cells])
 
     def compare(
-        self, label: str, found: Mapping[ServerKind, Sequence[Run]], kind: ServerKind, other: ServerKind
+        self, label: str, found: Mapping[ServerKind, Sequence[Run]], kind: ServerKind, other: ServerKind | None
     ) -> None:
         """Adds a row with the ratios of one server to another, where both were measured."""
-        if kind not in found or other not in found:
+        if other is None or kind not in found or other not in found:
             return
         cells = [
             ratios([column.value(run) for run in found[kind]], [column.value(run) for run in found[other]])
@@ -68,7 +68,8 @@ class Report(Generic[Run]):
         """The whole as Markdown, with the command that made it."""
         table = self._table if self._labelled else [row[1:] for row in self._table]
         lines = [f"### {self._title}", "", f"`{command}`", "", _row(table[0])]
-        lines.append(_row(["---" if name in {"server", "subscribers"} else "---:" for name in table[0]]))
+        words = len(table[0]) - len(self._columns)
+        lines.append(_row(["---"] * words + ["---:"] * len(self._columns)))
         lines += [_row(row) for row in table[1:]]
         lines += ["", *(f"- {note}" for note in self.notes)]
         lines += [f"- **Fault: {fault}**" for fault in self.faults]

@@ -28,6 +28,7 @@ def connect(plan: Plan) -> Report[Idle]:
     report = Report(f"From connect() to `connected`: {connections:,} connections, one at a time", "", _COLUMNS)
     found = plan.alternate([ROUTER, FLOOR, BARE], "connect", once)
     report.add("", found)
+    report.compare("", found, ROUTER, plan.beside)
     report.compare("", found, ROUTER, FLOOR)
     report.compare("", found, ROUTER, BARE)
     for kind, runs in found.items():

@@ -52,5 +52,6 @@ def _measure(plan: Plan, report: Report[_Run], subscribers: int) -> None:
 
     found = plan.alternate([ROUTER, FLOOR], f"gentle to {subscribers:,}", once)
     report.add(f"{subscribers:,}", found)
+    report.compare(f"{subscribers:,}", found, ROUTER, plan.beside)
     report.compare(f"{subscribers:,}", found, ROUTER, FLOOR)
     judge(report, found, subscribers)
