@@ -7,13 +7,13 @@ The data goes one way:
 
 A module imports only from rooms above it in this list (`tests/test_rooms.py` enforces it):
 
-    errors, clock, nursery, limits, permissions, addresses, config, events, channels, filters,
+    errors, clock, nursery, limits, permissions, addresses, config, events, schemas, channels, filters, paths,
     toml, values, checks, loading, settings, effective, reference,
-    frames, paths, batches, queues, handshake, protocol, origin,
+    frames, batches, queues, handshake, protocol, origin,
     identity, access, revocations, jwks, auth,
     outbox, history, engine, subscriptions, fanning, lanes,
-    recovery, sessions, letters, intake, ledger, state, attachment, administration, replays, hub,
-    connection, liveness, logs, feeds, payloads, broadcaster, integrations,
+    recovery, sessions, letters, intake, blocking, ledger, accounts, state, attachment, administration, replays,
+    publishing, subscribing, hub, connection, liveness, logs, feeds, payloads, broadcaster, integrations,
     rest, heads, tls, requests, exchange, http, listening, visitors, front_door, reloading, server, trio_thread, embed,
     talk, cli, __main__
 """

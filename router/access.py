@@ -46,7 +46,13 @@ class Access:
         spec = self._channels.find(name)
         role = self._roles.get(identity.role, _NOTHING)
         return spec is not None and _may(
-            name, spec, identity.role, identity.subscribe, spec.subscribe, role.subscribe, _SUBSCRIBE_BY_DEFAULT
+            name,
+            spec,
+            identity.role,
+            identity.subscribe,
+            spec.settings.subscribe,
+            role.subscribe,
+            _SUBSCRIBE_BY_DEFAULT,
         )
 
     def may_publish(self, identity: Identity, name: str) -> bool:
@@ -54,7 +60,7 @@ class Access:
         spec = self._channels.find(name)
         role = self._roles.get(identity.role, _NOTHING)
         return spec is not None and _may(
-            name, spec, identity.role, identity.publish, spec.publish, role.publish, _PUBLISH_BY_DEFAULT
+            name, spec, identity.role, identity.publish, spec.settings.publish, role.publish, _PUBLISH_BY_DEFAULT
         )
 
 

@@ -32,9 +32,9 @@ def reconfigure(state: RouterState, message: Reconfigure) -> int:
     Returns:
         How many connected clients lost subscriptions.
     """
-    state.channels.configure(message.channels)
+    state.channels.configure(message.channels, message.schemas)
     state.access.configure(message.roles)
-    state.streams.open_fixed()
+    state.streams.configure(state.clock.unix_ms())
     connected = [session for session in state.sessions if session.lane is not None]
     return sum(withdraw(state, session) for session in connected)
 

@@ -11,7 +11,6 @@ from typing import Any
 from router.access import Grants
 from router.errors import CloseCode, ErrorCode
 from router.identity import Identity
-from router.ledger import CLOSED
 from router.letters import Attach, Depart, Refused, SignIn
 from router.permissions import ADMIN, ANONYMOUS
 from router.protocol import PROTOCOL_VERSION, GetReconnectionToken, Refusal, denied_fields, reply
@@ -84,6 +83,7 @@ def _resume(state: RouterState, session: Session, request: Attach, now: float) -
     elder, ledger = session.lane, state.ledger_of_session(session)
     if elder is not None:
         elder.close(CloseCode.SESSION_TAKEN_OVER, _TAKEN_OVER)
+        state.accounts.part(elder)
     request.session = session
     state.sessions.attach(session, request.lane, state.clock.unix_s())
     if request.resume:
@@ -165,11 +165,10 @@ def depart(state: RouterState, message: Depart, now: float) -> None:
     if message.code == CloseCode.NORMAL or 4500 <= message.code <= 4999:
         ended: Session | None = session
     else:
+        state.accounts.part(message.lane)
         ended = state.sessions.detach(session, now)
-    ledger = state.ledger_of_session(session)
-    if ended is session:
-        ledger = ledger.closed(CLOSED)
-    if ended is not None:
+    ledger = state.ledger_of_session(session) if ended is not session else state.end(session)
+    if ended is not None and ended is not session:
         state.end(ended)
     state.announce("client.disconnected", session, code=message.code, reason=message.reason or None, ledger=ledger)
 

@@ -84,8 +84,10 @@ class Batch:
             self._keys = (text, found)
         return self._keys[1]
 
-    def select(self, chosen: Sequence[int], previous: int) -> Batch:
-        """The frames of these indices, in a batch of its own; `previous` is the event before them."""
+    def select(self, chosen: Sequence[int], previous: int) -> Batch | None:
+        """The frames of these indices, in a batch of its own; None: there are none. `previous` is the event before."""
+        if not chosen:
+            return None
         if len(chosen) == len(self):
             return Batch(self.buffer, self.ends, self.seqs, self.epoch, previous)
         buffer = memoryview(self.buffer)
@@ -151,3 +153,16 @@ class Slice:
 def count(slices: Iterable[Slice]) -> int:
     """How many events there are in slices."""
     return sum(map(len, slices))
+
+
+def joined(slices: Sequence[Slice]) -> Batch:
+    """A batch of its own with the events of adjoining slices, none of them without a position."""
+    ends: list[int] = []
+    size = 0
+    for part in slices:
+        base = part.batch.offset(part.start) - size
+        ends += [end - base for end in part.batch.ends[part.start : part.stop]]
+        size = ends[-1]
+    first = slices[0].seq(slices[0].start)
+    assert first is not None, "events of a channel have positions"
+    return Batch(b"".join(part.buffer for part in slices), ends, range(first, first + len(ends)), slices[0].epoch)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from router.config import ChannelSettings
-from router.events import CHANNELS, AnyData, ChannelSpec
+from router.events import CHANNELS, ChannelSpec, check_object
+from router.schemas import Schema
 
 FAMILY_SUFFIX = ".*"
 _is_name = re.compile(r"[a-z0-9._-]{1,64}").fullmatch
@@ -18,16 +20,31 @@ class Channels:
     A family is one spec for all channels under its name; each of them gets its stream at first use.
     """
 
-    def __init__(self, configured: Mapping[str, ChannelSettings] | None = None) -> None:
-        self.configure(configured or {})
+    def __init__(
+        self,
+        configured: Mapping[str, ChannelSettings] = MappingProxyType({}),
+        schemas: Mapping[str, Schema] = MappingProxyType({}),
+    ) -> None:
+        self.configure(configured, schemas)
 
-    def configure(self, configured: Mapping[str, ChannelSettings]) -> None:
-        """Replace what the configuration says of channels."""
+    def configure(
+        self, configured: Mapping[str, ChannelSettings], schemas: Mapping[str, Schema] = MappingProxyType({})
+    ) -> None:
+        """Replace what the configuration says of channels.
+
+        Args:
+            configured: Their settings, by name.
+            schemas: What each `schema_file` holds, by the channel's name.
+        """
         specs = dict(CHANNELS)
         for name, settings in configured.items():
-            specs[name] = _spec(name, settings, CHANNELS.get(name))
+            # A schema that was not read is a fault of ours: no event may pass unchecked for it.
+            schema = None if settings.schema_file is None else schemas[name]
+            specs[name] = _spec(name, settings, schema, CHANNELS.get(name))
         families = {name.removesuffix(FAMILY_SUFFIX): spec for name, spec in specs.items() if spec.is_family}
         self._table = (specs, families)
+        #: Whether there is a channel whose publishers wait: to be asked first, as a rule there is none.
+        self.any_block = any(spec.settings.block for spec in specs.values())
 
     def __iter__(self) -> Iterator[ChannelSpec]:
         """All specs, families among them."""
@@ -50,9 +67,11 @@ class Channels:
         return None
 
 
-def _spec(name: str, settings: ChannelSettings, own: ChannelSpec | None) -> ChannelSpec:
+def _spec(name: str, settings: ChannelSettings, schema: Schema | None, own: ChannelSpec | None) -> ChannelSpec:
     """A spec of the configuration; of one of the system's channels the data stay as they are."""
+    description = settings.description or f"Events of {name}"
+    if schema is not None:
+        return ChannelSpec(name, description, schema.check, settings, schema=schema.document)
     if own is None:
-        description = settings.description or f"Events of {name}"
-        return ChannelSpec(name, description, AnyData, settings.subscribe, settings.publish)
-    return own.with_settings(settings.description or own.description, settings.subscribe, settings.publish)
+        return ChannelSpec(name, description, check_object, settings)
+    return ChannelSpec(name, settings.description or own.description, own.check, settings, system=True)

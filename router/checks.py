@@ -8,8 +8,9 @@ from difflib import get_close_matches
 
 from router.addresses import networks
 from router.channels import FAMILY_SUFFIX, Channels
-from router.config import Config, ConfigError, is_loopback
+from router.config import ChannelSettings, Config, ConfigError, is_loopback
 from router.events import CHANNELS
+from router.paths import is_path
 from router.permissions import ADMIN, ROLES
 from router.toml import Path, path_written
 from router.values import did_you_mean
@@ -19,6 +20,7 @@ RESERVED_CHANNELS = ("personal", "global")
 
 _ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://[^/?#@\s]+", re.IGNORECASE).fullmatch
 _CHANNEL_NAME = re.compile(r"[a-z0-9._-]{1,64}").fullmatch
+_NOTHING = ChannelSettings()
 _KEYS = "NEUROGRAPH_JWT_KEYS, NEUROGRAPH_JWT_PUBLIC_KEY_FILE or NEUROGRAPH_JWKS"
 
 
@@ -98,6 +100,7 @@ def _check_channels(config: Config) -> None:
                     item = (*place, verb, index)
                     hint = did_you_mean(role, config.roles)
                     raise SettingsError(f"{path_written(item)} = {role!r}: roles has no such role{hint}", item)
+        _check_delivery(name, settings, place)
         if name == "connections" and settings.publish:
             item = (*place, "publish")
             raise SettingsError(f"{path_written(item)}: the server alone publishes there; leave it out", item)
@@ -108,6 +111,29 @@ def _check_channels(config: Config) -> None:
             f"{len(CHANNELS)} of them the system's own; raise it, or configure fewer",
             ("max_channels",),
             ("channels",),
+        )
+
+
+def _check_delivery(name: str, settings: ChannelSettings, place: Path) -> None:
+    """How a channel's events are kept back, and what they must be."""
+    if settings.key is not None:
+        item = (*place, "key")
+        head = f"{path_written(item)} = {settings.key!r}"
+        if settings.policy != "latest":
+            raise SettingsError(f'{head}: only the policy "latest" has a key; set it, or leave the key out', item)
+        if not is_path(settings.key):
+            raise SettingsError(f"{head} is no path into an event; write it as data.sensor or data.items.0.id", item)
+    if settings.schema_file is not None and name in CHANNELS:
+        item = (*place, "schema_file")
+        raise SettingsError(
+            f"{path_written(item)}: the data of the system's own channels have their form; leave it out", item
+        )
+    if settings.block_timeout_ms != _NOTHING.block_timeout_ms and not settings.block:
+        item = (*place, "block_timeout_ms")
+        raise SettingsError(
+            f"{path_written(item)} = {settings.block_timeout_ms}: nobody waits without block = true; set it, or leave "
+            "this out",
+            item,
         )
 
 
@@ -133,7 +159,7 @@ def misgivings(config: Config) -> Iterator[str]:
             )
     if ADMIN not in config.roles:
         yield f"roles has no {ADMIN}: the table replaces the default one, so administrators may do nothing"
-    channels = Channels(config.channels)
+    channels = Channels(dict.fromkeys(config.channels, _NOTHING))
     known = [spec.name for spec in channels]
     for role, permissions in config.roles.items():
         for verb, patterns in (("subscribe", permissions.subscribe), ("publish", permissions.publish)):

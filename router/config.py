@@ -22,6 +22,7 @@ _Positive = Annotated[float, Meta(gt=0, le=1e9)]  # of infinity nothing could be
 _Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 _CountOrNone = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 _Port = Annotated[int, Meta(ge=0, le=65535)]
+_Policy = Literal["drop_oldest", "drop_newest", "latest", "disconnect"]
 _LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 
 #: Settings that nobody may be shown: keys, and an address that may hold a password.
@@ -43,6 +44,26 @@ class ChannelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     #: The roles that may publish, whatever `roles` says. Where it is not set: those whose patterns in `roles` match
     #: and, for a channel that is not the system's own, `admin`. Nobody can be given `connections`.
     publish: tuple[str, ...] | None = None
+    #: Events of the channel that are kept for those who ask for the past; 0: none. Where it is not set, and likewise
+    #: for the next two: as the setting of the same name says for all channels.
+    history_events: _CountOrNone | None = None
+    #: Bytes of such events.
+    history_bytes: _Count | None = None
+    #: How long such an event is kept at most.
+    history_age_s: _Positive | None = None
+    #: What happens to the events of a subscriber that reads too slowly, where its `subscribe` names no policy. Where
+    #: it is not set: `drop_oldest`.
+    policy: _Policy | None = None
+    #: With the policy `latest`: the path of the value of which each subscriber is kept the latest event, such as
+    #: `data.sensor`. Where it is not set, the channel's latest event is kept.
+    key: str | None = None
+    #: A file with a JSON Schema that the `data` of each event must fit. Not for the system's own channels, whose data
+    #: have their form.
+    schema_file: str | None = None
+    #: Whether who publishes waits for room with all subscribers; then the subscribers' policies act.
+    block: bool = False
+    #: How long it waits at most, in milliseconds.
+    block_timeout_ms: _Count = 1000
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -19,6 +19,7 @@ from actors import ActorError, ActorGoneError, ActorRef, Mailbox, MailboxFull, R
 from router.access import Grants
 from router.attachment import anonymous, grants_of
 from router.auth import Authenticator, Identity, InvalidTokenError
+from router.blocking import Patience
 from router.errors import CloseCode, ErrorCode
 from router.frames import Binary
 from router.handshake import Handshake
@@ -57,8 +58,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_grants", "_handshake", "_identity", "_intake", "_lane", "_request", "_services", "_session", "_signing_in",
-        "_ws", "address", "expiry_announced", "heartbeat_at",
+        "_grants", "_handshake", "_identity", "_intake", "_lane", "_patience", "_request", "_services", "_session",
+        "_signing_in", "_ws", "address", "expiry_announced", "heartbeat_at",
     )  # fmt: skip
 
     def __init__(self, lane: Lane, handshake: Handshake, services: Services, address: str) -> None:
@@ -74,6 +75,8 @@ class Connection:
         self._request: Attach | None = None
         #: The time that a client has which must sign in first; None: it need not.
         self._signing_in: trio.CancelScope | None = None
+        #: For what it has read last; None: there is no channel that blocks.
+        self._patience: Patience | None = None
         self._ws = WebSocket(lane)
         self.address = address
         #: `token_expiring` has been said of the token in force.
@@ -149,6 +152,8 @@ class Connection:
             await lane.write_waiting()
             if lane.said_last:
                 lane.close(CloseCode.GOING_AWAY, "the server is going down")
+        if self._patience is not None:
+            self._patience.end()  # whoever reads has the peer's close frame to read
 
     def _is_over(self) -> bool:
         """Whether nothing is left but to close, under a deadline: also where the peer has and does not read on."""
@@ -253,18 +258,38 @@ class Connection:
         Each part waits until the client has taken the replies to the one before: who sends thousands of requests
         at once and reads is served, as fast as it reads.
         """
-        config = self._services.state.config
+        config, channels = self._services.state.config, self._services.state.channels
+        self._patience = Patience(spent=self._is_over()) if channels.any_block else None
         at_once = max(1, config.control_messages // _PARTS_OF_ROOM)
         while len(items) > at_once:
             part, items = items[:at_once], items[at_once:]
             done = trio.Event()
-            await self._services.router.send(Letter(session, self._lane, part, done))
+            await self._send(session, part, done)
             await done.wait()
             with trio.move_on_after(config.message_s) as deadline:
                 await self._lane.until_control_taken()
             if deadline.cancelled_caught:
                 self._lane.close(CloseCode.CONTROL_OVERFLOW, "the client does not read its replies")
-        await self._services.router.send(Letter(session, self._lane, items))
+        await self._send(session, items)
+
+    async def _send(self, session: Session, items: list[Item], done: trio.Event | None = None) -> None:
+        """One letter; of events on channels that block as many as it takes to wait for room."""
+        router = self._services.router
+        if items and self._patience is not None:
+
+            async def send(part: list[Item], fanned_out: trio.Event | None) -> None:
+                try:
+                    await router.send(Letter(session, self._lane, part, fanned_out))
+                except BaseException:
+                    if fanned_out is not None:
+                        fanned_out.set()  # it was not sent, and others wait for it
+                    raise
+
+            await self._services.state.blocking.hand_on(items, send, self._patience)
+            if done is None:
+                return
+            items = []
+        await router.send(Letter(session, self._lane, items, done))
 
     def _refuse_binary(self) -> None:
         self._lane.close(CloseCode.UNSUPPORTED_DATA, "binary messages are not taken")

@@ -7,12 +7,19 @@ optional; one that is there must have its type and range; fields that are not li
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from router.config import ChannelSettings
+
+#: Raises `msgspec.ValidationError` for data that do not fit; the error tells the field.
+Check = Callable[[Raw | bytes], object]
+
+_DEFAULTS = ChannelSettings()
 
 _Byte = Annotated[int, Meta(ge=0, le=255)]
 _Unit = Annotated[float, Meta(ge=0, le=1)]
@@ -89,36 +96,39 @@ class AnyData(Struct):
     """The data of a channel that has no struct of its own: any object."""
 
 
+#: The check of such a channel.
+check_object: Check = msgspec.json.Decoder(AnyData).decode
+
+
 class ChannelSpec:
     """What is known of a channel, or of a family of channels, before its first event.
 
     Attributes:
         name: 1 to 64 characters of `a–z 0–9 . _ -`; a family's ends in `.*`.
         description: One sentence for people.
-        check: Decodes `data` by the channel's struct, for the error it raises. Any thread may call it.
-        subscribe: The roles that may subscribe, whatever else is said of them; None: nothing of its own.
-        publish: Likewise for publishing.
+        check: Looks at `data`, for the error it raises. Any thread may call it.
+        settings: What the configuration says of it; the defaults where it says nothing.
+        schema: Its JSON Schema; None: it has none of the configuration's.
         system: Whether it is one of the system's own.
     """
 
-    __slots__ = ("_data_type", "check", "description", "name", "publish", "subscribe", "system")
+    __slots__ = ("check", "description", "name", "schema", "settings", "system")
 
     def __init__(
         self,
         name: str,
         description: str,
-        data_type: type[Struct],
-        subscribe: tuple[str, ...] | None = None,
-        publish: tuple[str, ...] | None = None,
+        check: Check,
+        settings: ChannelSettings = _DEFAULTS,
         *,
+        schema: Raw | None = None,
         system: bool = False,
     ) -> None:
         self.name = name
         self.description = description
-        self._data_type = data_type
-        self.check = msgspec.json.Decoder(data_type).decode
-        self.subscribe = subscribe
-        self.publish = publish
+        self.check = check
+        self.settings = settings
+        self.schema = schema
         self.system = system
 
     @property
@@ -126,17 +136,11 @@ class ChannelSpec:
         """Whether it stands for all channels under its name."""
         return self.name.endswith("*")
 
-    def with_settings(
-        self, description: str, subscribe: tuple[str, ...] | None, publish: tuple[str, ...] | None
-    ) -> ChannelSpec:
-        """The same channel with the configuration's word on it."""
-        return ChannelSpec(self.name, description, self._data_type, subscribe, publish, system=self.system)
-
 
 #: The system's own channels.
 CHANNELS: Mapping[str, ChannelSpec] = MappingProxyType(
     {
-        name: ChannelSpec(name, description, data_type, system=True)
+        name: ChannelSpec(name, description, msgspec.json.Decoder(data_type).decode, system=True)
         for name, description, data_type in (
             ("metrics", "System metrics: CPU, memory, events per second", MetricsData),
             ("signals", "Signals as the system takes them in", SignalData),

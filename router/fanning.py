@@ -73,21 +73,30 @@ class FanOut:
         return 0
 
     @property
+    def on_the_way(self) -> int:
+        """The same of all readers together."""
+        if not self._selected:
+            return 0
+        ahead = sum(len(batch) * len(group.readers) for group, batch in self._parts)
+        return ahead + (0 if self._walking is None else len(self._walking[1]) * len(self._missing()))
+
+    @property
     def all_asked(self) -> bool:
         """Whether it is known what each group is to get."""
         return self._selected
 
-    def unreached(self) -> set[Subscription]:
-        """Who has got nothing of the batch, and was to."""
-        missing = {reader for group, _ in self._parts for reader in group.readers}
-        return missing | self._missing()
+    def unreached(self) -> dict[Subscription, int]:
+        """Who has got nothing of the batch, and how many events each was to get."""
+        ahead = {reader: len(batch) for group, batch in self._parts for reader in group.readers}
+        return ahead if self._walking is None else ahead | dict.fromkeys(self._missing(), len(self._walking[1]))
 
-    def reached_last(self) -> Subscription | None:
-        """The one that was being given it and may not have got it; None: nobody."""
+    def reached_last(self) -> tuple[Subscription, int] | None:
+        """The one that was being given it and may not have got it, and how many events; None: nobody."""
         if self._walking is None or self.paused:
             return None
-        reached = [reader for reader in self._walking[0].readers if reader not in self._missing()]
-        return reached[-1] if reached else None
+        missing = self._missing()
+        reached = [reader for reader in self._walking[0].readers if reader not in missing]
+        return (reached[-1], len(self._walking[1])) if reached else None
 
     def _missing(self) -> set[Subscription]:
         return set(copy.copy(self._left))

@@ -1,7 +1,7 @@
 """The past of one channel: a ring of the frames that were fanned out, bounded in events, bytes and age; no I/O.
 
-It holds references to the batches that all readers share. A replay hands out slices of them: it encodes nothing and
-copies nothing.
+It holds references to the batches that all readers share, and joins those of few events: a replay of a thousand events
+that came singly is some thirty pieces, for each of those who want it. It encodes nothing and copies nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,12 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import deque
 
-from router.batches import Batch, Slice
+from router.batches import Batch, Slice, joined
+
+#: So many batches of few events are made one.
+_JOIN = 32
+#: A batch of more bytes has no few events, or they are large, and then it is a reference that is small.
+_FEW_BYTES = 2048
 
 
 class Ring:
@@ -18,7 +23,7 @@ class Ring:
     The mutable state is the slices, oldest first, and their sums; the channel's stream changes it.
     """
 
-    __slots__ = ("_kept_since", "_slices", "events", "last", "max_age_ms", "max_bytes", "max_events", "size")
+    __slots__ = ("_few", "_kept_since", "_slices", "events", "last", "max_age_ms", "max_bytes", "max_events", "size")
 
     def __init__(self, max_events: int, max_bytes: int, max_age_ms: int | None = None, last: int = 0) -> None:
         """Make an empty ring.
@@ -26,11 +31,13 @@ class Ring:
         Args:
             max_events: How many events it holds at most; 0: it holds none.
             max_bytes: How many bytes of frames.
-            max_age_ms: How long it holds an event, to a batch exact; None: as long as there is room.
+            max_age_ms: How long it holds an event, a thirtieth less at times; None: as long as there is room.
             last: The seq of the last event that is not held.
         """
         self._slices: deque[Slice] = deque()
         self._kept_since: deque[int] = deque()
+        # The last slices, so many, are batches of few events.
+        self._few = 0
         self.events = 0
         self.size = 0
         #: The seq of the last event that was appended.
@@ -56,12 +63,38 @@ class Ring:
         self.size += whole.size
         self.expire(unix_ms)
         self._keep_bounds()
+        self._few = self._few + 1 if len(batch) < _JOIN and whole.size <= _FEW_BYTES else 0
+        if self._few == _JOIN:
+            self._few = 0
+            self._join_last()
+
+    def _join_last(self) -> None:
+        """Join the last batches, unless their ages differ by much where age counts."""
+        slices, times = self._slices, self._kept_since
+        few = min(_JOIN, len(slices))
+        if not few or (self.max_age_ms is not None and times[-1] - times[-few] > self.max_age_ms // _JOIN):
+            return
+        since = times[-few]
+        batch = joined([slices[index] for index in range(-few, 0)])
+        for _ in range(few):
+            slices.pop()
+            times.pop()
+        slices.append(Slice(batch, 0, len(batch)))
+        times.append(since)
 
     def expire(self, unix_ms: int) -> None:
         """Let go of what is too old."""
         if self.max_age_ms is not None:
             while self._slices and self._kept_since[0] <= unix_ms - self.max_age_ms:
                 self._shorten(len(self._slices[0]))
+
+    def set_bounds(self, max_events: int, max_bytes: int, max_age_ms: int | None, unix_ms: int) -> None:
+        """Hold more or less from now on; what is over the bounds goes. What has gone before does not come back."""
+        self.max_events = max_events
+        self.max_bytes = max_bytes
+        self.max_age_ms = max_age_ms
+        self.expire(unix_ms)
+        self._keep_bounds()
 
     def _keep_bounds(self) -> None:
         slices = self._slices
@@ -115,6 +148,7 @@ class Ring:
         """Forget all, as with a new epoch."""
         self._slices.clear()
         self._kept_since.clear()
+        self._few = 0
         self.events = self.size = self.last = 0
 
     def is_sound(self) -> bool:

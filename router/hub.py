@@ -7,7 +7,8 @@ arrives while it is busy is the next batch, so batches form by themselves and no
 
 from __future__ import annotations
 
-from typing import Any, assert_never
+from collections.abc import Sequence
+from typing import assert_never
 
 import msgspec
 import structlog
@@ -16,12 +17,10 @@ import trio
 from actors import Mailbox
 from router.administration import disconnect, reconfigure, revoke, withdraw
 from router.attachment import attach, depart, fresh_token, sign_in
-from router.batches import Batch
 from router.engine.memory import FULL_BATCH_BYTES, Stream
 from router.errors import ErrorCode
 from router.fanning import FanOut
-from router.filters import Candidate
-from router.frames import text_frame
+from router.filters import Candidate, Filter
 from router.letters import (
     Attach,
     Broadcast,
@@ -46,19 +45,16 @@ from router.protocol import (
     GetReconnectionToken,
     GetSubscriptions,
     History,
-    Position,
     Refusal,
     Resume,
     Unsubscribe,
-    denied_fields,
-    encode,
     reply,
 )
-from router.recovery import Missed
-from router.replays import history, past_of, resume, send_past
+from router.publishing import answered, append, send_to
+from router.replays import history, resume
 from router.sessions import Session
 from router.state import InHand, RouterState
-from router.subscriptions import Subscription
+from router.subscribing import subscribe
 
 log = structlog.get_logger("router.hub")
 
@@ -66,6 +62,8 @@ log = structlog.get_logger("router.hub")
 YIELD_AFTER_S = 0.002
 #: The clock is looked at once for this many readers.
 _READERS_BETWEEN_LOOKS = 64
+#: Likewise for this many events that a filter is asked about: a pattern may take long for a long text.
+_EVENTS_BETWEEN_LOOKS = 16
 #: Letters taken before events are fanned out, however many more there are.
 _LETTERS_AT_ONCE = 64
 #: How often the hub looks for sessions whose time is over, by its own clock: a full mailbox refuses a `tick`.
@@ -119,12 +117,11 @@ class Hub:
                     elif item.id is not msgspec.UNSET:
                         refusal = Refusal(ErrorCode.INTERNAL, "the router failed on this message", id=item.id)
                         letter.lane.send_control(refusal.frame())
-                if letter.done is not None:
-                    letter.done.set()
             case Depart() as departure:
                 depart(state, departure, trio.current_time())  # nobody else would let its session go
             case _:
                 pass  # an asker has been told, and has what it was given so far
+        _say_done(lost.message)
 
     async def _handle(self, message: Message) -> None:
         state = self._state
@@ -135,15 +132,17 @@ class Hub:
             case Emit():
                 state.emit(message)
             case SendTo():
-                self._send_to(message)
+                send_to(state, message)
             case HostEvents():
                 await self._work_for_host(message)
             case Broadcast() | SendToCall() if state.draining:
                 message.reply.abandon()  # all have had their last message
+                _say_done(message)
             case Broadcast():
                 message.reply.send([await self._publish(item) for item in message.items])
+                await self._end(message)
             case SendToCall():
-                message.reply.send(self._send_to(message.message))
+                message.reply.send(send_to(state, message.message))
             case Disconnect():
                 message.reply.send(disconnect(state, message.client_id))
             case Revoke():
@@ -176,9 +175,9 @@ class Hub:
             self._state.sessions.go_on(session)
         for item in letter.items:
             if isinstance(item, Events):
-                receipt = self._append(item)
+                receipt = append(self._state, item)
                 if item.id is not msgspec.UNSET or isinstance(receipt, Refusal):
-                    lane.send_control(self._answer(item, receipt))
+                    lane.send_control(answered(self._state, item, receipt))
                 hand.done += 1
                 if (stream := self._full(item.channel)) is not None:
                     await self._fan_out(stream)
@@ -195,40 +194,17 @@ class Hub:
                     withdraw(self._state, session)
             else:
                 hand.done += 1  # the session has left this connection, where nobody waits for a reply
-        if letter.done is not None:
-            letter.done.set()
+        await self._end(letter)
 
-    def _append(self, item: Events) -> Receipt | Refusal:
-        """Number events and keep them for the next fan-out."""
-        state = self._state
-        stream = state.stamped(item.channel)
-        if stream is None:
-            return _no_stream(state, item)
-        if item.key is not None and (known := state.published_before(item.channel, item.key)) is not None:
-            return known
-        first = stream.seq + 1
-        stream.append(item.events)
-        state.counters.events += len(item.events)
-        receipt = Receipt(first, stream.seq, state.subscriptions.count(item.channel))
-        if item.key is not None:
-            state.remember_key(item.channel, item.key, receipt)
-        return receipt
-
-    def _answer(self, item: Events, answer: Receipt | Refusal) -> bytes:
-        if isinstance(answer, Refusal):
-            return answer.frame()
-        return reply(
-            "published",
-            item.id,
-            channel=item.channel,
-            seq=(answer.first, answer.last),
-            subscribers=answer.subscribers,
-            timestamp=self._state.clock.timestamp(),
-        )
+    async def _end(self, message: Letter | Broadcast) -> None:
+        """Fan out what a message has published, if its sender waits for that."""
+        if message.done is not None:
+            await self._flush()
+            message.done.set()
 
     async def _publish(self, item: Events) -> Receipt | Refusal:
         """Append events for somebody who has no connection."""
-        answer = self._append(item)
+        answer = append(self._state, item)
         if (stream := self._full(item.channel)) is not None:
             await self._fan_out(stream)
         return answer
@@ -236,7 +212,7 @@ class Hub:
     async def _work_for_host(self, message: HostEvents) -> None:
         for item in message.items:
             if isinstance(item, SendTo):
-                self._send_to(item)
+                send_to(self._state, item)
             else:
                 answer = await self._publish(item)
                 if isinstance(answer, Refusal):
@@ -248,7 +224,7 @@ class Hub:
         now = state.clock.timestamp()
         match item:
             case SubscribeTo():
-                return self._subscribe(session, item, now)
+                return subscribe(state, session, item, now)
             case Unsubscribe():
                 removed = state.unsubscribe(session, item.channels)
                 if removed:
@@ -271,41 +247,6 @@ class Hub:
                 return None
             case _:
                 assert_never(item)
-
-    def _subscribe(self, session: Session, item: SubscribeTo, now: str) -> bytes:
-        state = self._state
-        fresh = [name for name in item.channels if name not in session.subscriptions]
-        limit = state.config.max_subscriptions
-        if len(session.subscriptions) + len(fresh) > limit:
-            message = f"a connection may have {limit} subscriptions; it has {len(session.subscriptions)}"
-            return Refusal(ErrorCode.TOO_MANY_SUBSCRIPTIONS, message, id=item.id).frame()
-        # The configuration may have changed since the message was judged, and families' channels are made here.
-        denied = {name: reason for name in fresh if (reason := _refuse_subscription(state, session, name)) is not None}
-        fresh = [name for name in fresh if name not in denied]
-        channels = [name for name in item.channels if name not in denied]
-        past = past_of(state, item, fresh)
-        for name in channels:
-            self._enter(session, name, item, past.get(name))
-        positions = state.positions(session, channels)
-        fields: dict[str, Any] = {"channels": channels, "timestamp": now, "positions": positions}
-        if past:
-            positions |= {name: Position(state.epoch, each.start) for name, each in past.items()}
-            fields["recovered"] = {name: each.complete for name, each in past.items()}
-        if fresh:
-            state.announce("client.subscribed", session, channels=fresh)
-        return reply("subscribed", item.id, **fields, **denied_fields({**item.denied, **denied}))
-
-    def _enter(self, session: Session, channel: str, item: SubscribeTo, past: Missed | None) -> None:
-        """Make a subscription, or have one ask for something else from its channel's next event on."""
-        state = self._state
-        position = state.streams[channel].flushed_seq
-        subscription = session.subscriptions.get(channel)
-        if subscription is None:
-            subscription = Subscription(channel, session.outlet, position)
-        subscription.set_options(item.filter, item.policy, item.key, position)
-        state.subscribe(session, subscription)
-        if past is not None:
-            send_past(state, session, subscription, past)
 
     # Coming and going
 
@@ -333,30 +274,6 @@ class Hub:
 
     # Events
 
-    def _send_to(self, message: SendTo) -> int:
-        """Send an event that nobody subscribes to, under the same bounds as any other. Returns to how many."""
-        state = self._state
-        channel = "personal"
-        if message.client_id is not None:
-            one = state.sessions.by_client(message.client_id)
-            targets = [] if one is None else [one]
-        elif message.user_id is not None:
-            targets = list(state.sessions.by_user(message.user_id))
-        else:
-            targets, channel = list(state.sessions), "global"
-        event = {
-            "channel": channel,
-            "timestamp": state.clock.timestamp(),
-            "event_type": message.event_type,
-            "data": msgspec.Raw(message.data),
-        }
-        frame = text_frame(encode(event))
-        batch = Batch(frame, (len(frame),), None, state.epoch)
-        state.counters.matched += len(targets)
-        for session in targets:
-            session.outlet.offer(session.queue(channel), batch)
-        return len(targets)
-
     async def _flush(self) -> None:
         """Fan out what has been appended."""
         touched = self._state.touched
@@ -376,13 +293,14 @@ class Hub:
             # Nobody else changes the table, so it may be walked over a checkpoint.
             candidates: list[Candidate] = []
             for group in state.subscriptions.groups(stream.name):
-                if group.filter is not None and not candidates:
+                if group.filter is None:
+                    fan_out.add(group, batch)
+                    continue
+                if not candidates:
                     candidates = [batch.candidate(index) for index in range(len(batch))]
-                selected = group.select(batch, candidates)
+                selected = batch.select(await self._ask(group.filter, candidates), group.last_seq)
                 if selected is not None:
                     fan_out.add(group, selected)
-                if group.filter is not None:
-                    await self._yield_if_due()
             state.counters.matched += fan_out.begin()
             until_look = _READERS_BETWEEN_LOOKS
             for selected, left in fan_out.walk():
@@ -396,26 +314,25 @@ class Hub:
                         fan_out.paused = False
         state.fan_out = None
 
+    async def _ask(self, wanted: Filter, candidates: Sequence[Candidate]) -> list[int]:
+        """Which events a filter lets through, by their indices."""
+        chosen: list[int] = []
+        for start in range(0, len(candidates), _EVENTS_BETWEEN_LOOKS):
+            asked = enumerate(candidates[start : start + _EVENTS_BETWEEN_LOOKS], start)
+            chosen += [index for index, event in asked if wanted.matches(event)]
+            await self._yield_if_due()
+        return chosen
+
     async def _yield_if_due(self) -> None:
         if trio.current_time() >= self._yield_at:
             await trio.lowlevel.checkpoint()
             self._yield_at = trio.current_time() + YIELD_AFTER_S
 
 
+def _say_done(message: Message) -> None:
+    if isinstance(message, Letter | Broadcast) and message.done is not None:
+        message.done.set()
+
+
 def _says_where_to_go_on(letter: Letter) -> bool:
     return bool(letter.items) and isinstance(letter.items[0], Resume)
-
-
-def _no_stream(state: RouterState, item: Events) -> Refusal:
-    if state.channels.find(item.channel) is None:  # it was there when the message was judged
-        text = f"Unknown channel: {item.channel}"
-    else:
-        text = f"no room for channel {item.channel}: max_channels, {state.config.max_channels}, are in use"
-    return Refusal(ErrorCode.UNKNOWN_CHANNEL, text, id=item.id)
-
-
-def _refuse_subscription(state: RouterState, session: Session, channel: str) -> ErrorCode | None:
-    if not session.grants.may_subscribe(channel):
-        known = state.channels.find(channel) is not None
-        return ErrorCode.PERMISSION_DENIED if known else ErrorCode.UNKNOWN_CHANNEL
-    return ErrorCode.UNKNOWN_CHANNEL if state.streams.open(channel) is None else None

@@ -285,7 +285,7 @@ def _subscribe_to(message: Subscribe, grants: Grants, channels: Channels) -> Sub
         denied,
         message.id,
         _filter(message),
-        message.policy,
+        None if message.policy is UNSET else message.policy,
         None if message.policy is not Policy.LATEST or message.key is UNSET else Path(message.key),
         {} if message.recover is UNSET else message.recover,
         None if message.last is UNSET else message.last,

@@ -8,7 +8,8 @@
 
 Plain functions that never wait, to be called from any thread, from asyncio and from Trio alike. They judge and encode
 an event at once, so a mistake is shown where it is made. They return False where the bounded queue to the router is
-full: the event is dropped and counted (`Router.dropped`), and it is for the caller to slow down or to go without.
+full: the event is dropped and counted (`Router.dropped`), and it is for the caller to slow down or to go without. The
+option `block` of a channel holds up clients that publish there, not these.
 What one thread says on a channel stays in order.
 
 All are methods of `Router`; as functions of this module they act on the one router that runs in this process.

@@ -51,12 +51,13 @@ class Ledger(Struct, frozen=True):
         delivered = matched - queued - replaced - sum(dropped.values())
         return cls(offered, offered - matched, matched, delivered, queued, replaced, dropped, resent)
 
-    def closed(self, reason: str) -> Ledger:
-        """The account at its end: what waits is dropped for that reason."""
-        if not self.queued:
+    def closed(self, reason: str, but: int = 0) -> Ledger:
+        """The account at its end: what waits, `but` so many events, is dropped for that reason."""
+        lost = self.queued - but
+        if not lost:
             return self
-        dropped = {**self.dropped, reason: self.dropped.get(reason, 0) + self.queued}
-        return replace(self, queued=0, dropped=dropped)
+        dropped = {**self.dropped, reason: self.dropped.get(reason, 0) + lost}
+        return replace(self, queued=but, dropped=dropped)
 
     def __add__(self, other: Ledger) -> Ledger:
         dropped = dict(self.dropped)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 import trio
@@ -31,6 +32,7 @@ from router.protocol import (
     Unsubscribe,
 )
 from router.queues import Policy
+from router.schemas import Schema
 from router.sessions import Session
 
 
@@ -43,8 +45,8 @@ class SubscribeTo:
         denied: Why not, by channel.
         id: To answer to.
         filter: What is asked for; None: everything.
-        policy: What is given up first.
-        key: Of which the latest is kept.
+        policy: What is given up first; None: as each channel's settings say.
+        key: Of which the latest is kept; with a policy alone.
         recover: Positions by channel, behind which the past is to be sent first.
         last: How many events of the past, likewise.
         since: Of which time on, likewise, as the wire has it.
@@ -54,7 +56,7 @@ class SubscribeTo:
     denied: Mapping[str, str]
     id: Id
     filter: Filter | None = None
-    policy: Policy = Policy.DROP_OLDEST
+    policy: Policy | None = None
     key: Path | None = None
     recover: Mapping[str, Position] = field(default_factory=dict)
     last: int | None = None
@@ -94,7 +96,7 @@ class Letter:
         session: Whose they are.
         lane: Where they came from, and where the replies go.
         items: What is to be done.
-        done: Set when it is done, or will not be, where the reader waits for that before it sends more.
+        done: Set when it is done and what it published is fanned out, or it will not be; None: nobody waits for that.
     """
 
     session: Session
@@ -204,11 +206,15 @@ class Broadcast(Call[list[Receipt | Refusal]]):
 
     Attributes:
         items: Runs of events, all judged.
+        done: Set when they are fanned out, or will not be; None: nobody waits for that.
     """
 
-    def __init__(self, reply: Reply[list[Receipt | Refusal]], items: Sequence[Events]) -> None:
+    def __init__(
+        self, reply: Reply[list[Receipt | Refusal]], items: Sequence[Events], done: trio.Event | None = None
+    ) -> None:
         super().__init__(reply)
         self.items = items
+        self.done = done
 
 
 class SendToCall(Call[int]):
@@ -255,6 +261,7 @@ class Reconfigure(Call[int]):
     Attributes:
         roles: By name.
         channels: As configured.
+        schemas: What their schema files hold.
     """
 
     def __init__(
@@ -262,10 +269,12 @@ class Reconfigure(Call[int]):
         reply: Reply[int],
         roles: Mapping[str, RolePermissions],
         channels: Mapping[str, ChannelSettings],
+        schemas: Mapping[str, Schema] = MappingProxyType({}),
     ) -> None:
         super().__init__(reply)
         self.roles = roles
         self.channels = channels
+        self.schemas = schemas
 
 
 class Drain(Call[int]):

@@ -56,6 +56,8 @@ class Liveness:
         lane, config, now = connection.lane, self._config, trio.current_time()
         if lane.ended or lane.closing or connection.session is None:
             return  # its own task sees to it, under deadlines of its own
+        if lane.handing_over:
+            lane.heard_at = now  # it is we who do not listen
         if now - lane.heard_at > config.silence_s:
             lane.close(CloseCode.HEARTBEAT_MISSED, f"nothing heard for {config.silence_s:g} s")
         elif lane.begun_at is not None and now - lane.begun_at > config.message_s:

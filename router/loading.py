@@ -44,22 +44,26 @@ class Loaded(Struct, frozen=True):
             label.
         file: The path of the file that was read; None: there was none.
         warnings: Lines for the log.
-        places: For each setting that somebody gave where exactly: `PATH:LINE`, `NEUROGRAPH_PORT`, or a flag's label.
+        places: For each setting that somebody gave where a part of its value stands exactly: `PATH:LINE`,
+            `NEUROGRAPH_PORT`, or a flag's label.
     """
 
     config: Config
     sources: Mapping[str, str]
     file: str | None = None
     warnings: Sequence[str] = ()
-    places: Mapping[str, str] = MappingProxyType({})
+    places: Mapping[str, Callable[[Path], str]] = MappingProxyType({})
 
     def located(self, error: Exception) -> ConfigError:
         """An error that was met while the configuration was put to use, behind the place of the setting it begins with.
 
         Where it begins with none, or with one that nobody gave, it says the same as before.
         """
-        place = self.places.get(re.split(r"\W", str(error), maxsplit=1)[0])
-        return ConfigError(f"{place}: {error}" if place else str(error))
+        path: Path = (re.split(r"\W", str(error), maxsplit=1)[0],)
+        if isinstance(error, SettingsError):
+            path = error.places[0]
+        where = self.places.get(str(path[0]))
+        return ConfigError(f"{where(path)}: {error}" if where else str(error))
 
 
 class _Given(Struct, frozen=True):
@@ -104,7 +108,7 @@ def load(
     warnings = list(misgivings(config))
     if toml is not None and toml.open_to_others and toml.values.get("jwt_keys"):
         warnings.append(f"{one_line(toml.path)} holds jwt_keys and others may read it: chmod 600 ends that")
-    places = {name: each.where((name,)) for name, each in given.items()}
+    places = {name: each.where for name, each in given.items()}
     return Loaded(config, sources, file, warnings, places)
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from heapq import heapify, heappush, heapreplace
 
 from router.batches import Batch, Slice
@@ -104,8 +104,8 @@ class Piece:
         """What of the entry was not handed whole to the socket; None: nothing."""
         if self.entry is None or self.sent == len(self.buffer):
             return None
-        if isinstance(self.entry, Slice):
-            self.entry.start = self._out()
+        if isinstance(self.entry, Slice) and (out := self._out()) > self.entry.start:
+            self.entry.start, self.entry.behind = out, None
         return self.entry
 
     def rest_of_frame(self) -> bytes:
@@ -123,8 +123,8 @@ class Piece:
 class Outbox:
     """All queues of one session, under one bound.
 
-    The mutable state is the queues, the past that is to be sent first, and their sums. Sync functions change it: the
-    router puts in, the writer takes out.
+    The mutable state is the queues, the past that is to be sent first, their sums, and who waits for room. Sync
+    functions change it: the router puts in, the writer takes out.
 
     Attributes:
         events: Events that wait in queues.
@@ -138,8 +138,8 @@ class Outbox:
     """
 
     __slots__ = (
-        "_by_size", "_past", "_ready", "dropped", "events", "held", "max_bytes", "max_events", "overflowed", "reason",
-        "size",
+        "_by_size", "_past", "_ready", "_watchers", "dropped", "events", "held", "max_bytes", "max_events",
+        "overflowed", "reason", "size",
     )  # fmt: skip
 
     def __init__(self, max_events: int, max_bytes: int, reason: GapReason = GapReason.SLOW_CONSUMER) -> None:
@@ -149,6 +149,8 @@ class Outbox:
         self._by_size: list[tuple[int, int, Queue]] = []
         # Made when a client asks for the past.
         self._past: deque[Past] | None = None
+        # Likewise, when somebody waits for room.
+        self._watchers: list[Callable[[], None]] | None = None
         self.events = 0
         self.size = 0
         self.dropped = 0
@@ -171,6 +173,28 @@ class Outbox:
     def waiting(self) -> int:
         """Events that wait and are news to the client."""
         return self.events + sum(part.events for part in self._past or () if not part.again)
+
+    def has_room(self, events: int, size: int) -> bool:
+        """Whether there is room for so many events, of so many bytes; for more than the bound, where nothing waits."""
+        return not self.events or (self.events + events <= self.max_events and self.size + size <= self.max_bytes)
+
+    def watch(self, tell: Callable[[], None]) -> None:
+        """Have somebody told, once, when there may be more room or nobody need wait for it."""
+        if self._watchers is None:
+            self._watchers = []
+        self._watchers.append(tell)
+
+    def unwatch(self, tell: Callable[[], None]) -> None:
+        """Have them not told, if they still were to be."""
+        if self._watchers is not None and tell in self._watchers:
+            self._watchers.remove(tell)
+
+    def stir(self) -> None:
+        """Tell those who wait for room to look again."""
+        if self._watchers is not None:
+            watchers, self._watchers = self._watchers, None
+            for tell in watchers:
+                tell()
 
     def put(self, queue: Queue, batch: Batch) -> None:
         """Queue a batch at the end of its channel; over the bound, the largest queue gives something up."""
@@ -212,6 +236,7 @@ class Outbox:
         queue.compact()
         entries = list(queue.entries)
         queue.clear()
+        self.stir()
         return entries
 
     def limit(self, max_events: int, max_bytes: int, reason: GapReason) -> None:
@@ -248,6 +273,8 @@ class Outbox:
                 self.size -= len(buffer)
             pieces.append(Piece(buffer, queue, entry))
             taken += len(buffer)
+        if self._watchers is not None:
+            self.stir()
         return pieces
 
     def give_back(self, pieces: Iterable[Piece]) -> None:
@@ -285,7 +312,8 @@ class Outbox:
         Returns:
             How many events waited.
         """
-        events = self.queued(queue)
+        events, again = self.waiting_for(queue)
+        queue.resent -= again
         queue.discarded = True
         self._past = None if self._past is None else deque(part for part in self._past if part.queue is not queue)
         if queue.entries:
@@ -293,15 +321,20 @@ class Outbox:
             self.events -= queue.events
             self.size -= queue.size
             queue.clear()
+        self.stir()
         return events
 
-    def queued(self, queue: Queue) -> int:
-        """Events that wait for a subscription and are news to its client."""
-        return queue.events + sum(part.events for part in self._past or () if part.queue is queue and not part.again)
-
-    def to_resend(self, queue: Queue) -> int:
-        """Events that wait for a subscription and are to be sent again."""
-        return sum(part.events for part in self._past or () if part.queue is queue and part.again)
+    def waiting_for(self, queue: Queue) -> tuple[int, int]:
+        """Events that wait for a subscription: those that are news to its client, and those that are sent again."""
+        news, again = queue.events, 0
+        if self._past is not None:
+            for part in self._past:
+                if part.queue is queue:
+                    if part.again:
+                        again += part.events
+                    else:
+                        news += part.events
+        return news, again
 
     def holds(self, queue: Queue) -> bool:
         """Whether anything waits for a subscription, gaps among it."""

@@ -18,6 +18,12 @@ _FIELDS = ("channel", "timestamp", "event_type", "seq", "data")
 _is_index = re.compile("0|[1-9][0-9]{0,8}").fullmatch
 
 
+def is_path(text: str) -> bool:
+    """Whether a text can lead anywhere in an event."""
+    field, *names = text.split(".")
+    return field in _FIELDS and all(names)
+
+
 class Path:
     """A path: names of an object's members and indices of a list's elements, joined by dots."""
 

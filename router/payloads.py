@@ -14,6 +14,7 @@ from router.protocol import encode, field_error
 
 _SHOWN_CHARACTERS = 64
 _LOOK_AT_RAW = "look at the msgspec.Raw in it"
+_OF_A_FIELD = "`$."  # the whole may be at fault, too
 _first_name = re.compile(r"\w*").match
 
 #: Accepts any object: for events that belong to no channel.
@@ -134,7 +135,7 @@ def _unencodable(data: Mapping[Any, Any], error: Exception) -> Exception:
 
 def _misfit(error: msgspec.ValidationError, data: Mapping[str, Any] | Struct | None) -> str:
     """Which field does not fit its channel, why, and what it was."""
-    text = field_error(error)
+    text = field_error(error, "" if _OF_A_FIELD in str(error) else "data")
     fields = fields_of(data) if isinstance(data, Struct) else data or {}
     found = _first_name(text)
     name = found[0] if found else ""

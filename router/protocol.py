@@ -41,7 +41,7 @@ class Subscribe(Struct, tag="subscribe"):
     channels: Annotated[list[str], Meta(min_length=1)]
     id: Id = UNSET
     filter: Raw | UnsetType = UNSET
-    policy: Policy = Policy.DROP_OLDEST
+    policy: Policy | UnsetType = UNSET
     key: str | UnsetType = UNSET
     recover: dict[str, Position] | UnsetType = UNSET
     last: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
@@ -262,7 +262,7 @@ def _locate(error: msgspec.ValidationError) -> tuple[str, str]:
 
 
 def _join(prefix: str, path: str) -> str:
-    return f"{prefix}.{path}" if prefix and path else prefix or path
+    return f"{prefix}{'' if path.startswith('[') else '.'}{path}" if prefix and path else prefix or path
 
 
 def _index(error: msgspec.ValidationError) -> int | None:

@@ -266,6 +266,22 @@ class Queue:
         self.announce(at, Gap(self.channel, batch.epoch, first, last, lost, reason, behind=before))
         return lost
 
+    def regain(self, reason: GapReason, events: int) -> int:
+        """Count events as given up no more. Returns how many.
+
+        Args:
+            reason: What their gap says; one that was merged has the last of its reasons, so the other may have to do.
+            events: How many.
+        """
+        left = events
+        for each in (reason, GapReason.SLOW_CONSUMER, GapReason.BUFFER_OVERFLOW):
+            back = min(left, self.dropped.get(each, 0))
+            if back:
+                left -= back
+                self.dropped[each] -= back
+        self.dropped = {each: lost for each, lost in self.dropped.items() if lost}
+        return events
+
     def _first_slice(self) -> tuple[int, Slice]:
         at = 0
         while isinstance(entry := self.entries[at], Gap) or not len(entry):

@@ -137,6 +137,34 @@ def matching(slices: Iterable[Slice], wanted: Filter | None, behind: int) -> Ite
             behind = held.batch.before(held.stop) or 0
 
 
+def restored(gap: Gap, ring: Ring, wanted: Filter | None, behind: int) -> list[Gap | Slice]:
+    """Events that were given up, in place of the gap that says so, as far as they are held.
+
+    Args:
+        gap: One of the current epoch, whose events are all that matched between its ends.
+        ring: The channel's past.
+        wanted: What they had to match.
+        behind: The position behind which they had to.
+    """
+    assert gap.first is not None
+    assert gap.last is not None
+    assert gap.count is not None
+    first = min(max(gap.first, ring.first, behind + 1), gap.last + 1)
+    before = gap.before if first == gap.first else first - 1
+    held = (up_to(each, gap.last) for each in ring.after(first - 1))
+    found = list(matching((each for each in held if each is not None), wanted, before))
+    left = gap.count - count(found) if gap.exact else first - gap.first
+    if not left:
+        return list(found)
+    return [Gap(gap.of, gap.epoch, gap.first, first - 1, left, gap.reason, gap.exact, gap.behind), *found]
+
+
+def up_to(events: Slice, seq: int) -> Slice | None:
+    """Those up to a position."""
+    stop = next((index for index in events.indices if seq_of(events, index) > seq), events.stop)
+    return Slice(events.batch, events.start, stop, events.behind) if stop > events.start else None
+
+
 def keep_newest(missed: dict[str, Missed], events: int) -> None:
     """Leave so many events in all, the newest; what that costs a channel is one gap there."""
     if sum(each.events for each in missed.values()) <= events:

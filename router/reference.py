@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import msgspec
 
@@ -24,7 +25,7 @@ PATH = Path(__file__).parents[1] / "docs" / "configuration.md"
 _WIDTH = 120
 #: Bounds that nobody comes near are told by the error alone.
 _FAR_BOUNDS = {" from 1 to 2147483647": " above 0", " to 2147483647": " on", ", 1000000000 at most": ""}
-_UNITS = {"_per_s": "messages a second", "_s": "seconds", "_bytes": "bytes"}
+_UNITS = {"_per_s": "messages a second", "_ms": "milliseconds", "_s": "seconds", "_bytes": "bytes"}
 
 _PAGE = Template("""\
 <!-- Written by `python -m router.reference` from router/config.py; a test compares them. -->
@@ -111,9 +112,26 @@ then, is a family: `[channels."orders.*"]` makes every name under `orders.` a ch
 family counts where several fit, and a channel of its own before any. `personal` and `global` are taken.
 
 The system's own channels (`metrics`, `signals`, `actions`, `logs`, `status`, `connections`) are always there; a table
-of their name changes their description and who may use them.
+of their name changes everything but the form of their data.
 
-$channel_fields""")
+$channel_fields
+On SIGHUP all of it is in force at once: a past that is to be shorter is cut, one that is to be longer grows with the
+next events. A subscription keeps its policy until its client subscribes anew.
+
+### The data of a channel
+
+`schema_file` names a [JSON Schema](https://json-schema.org) (drafts 4, 6, 7, 2019-09, 2020-12). An event whose `data`
+do not fit is refused when it is published, with the field that is wrong:
+`data.items[0].price: the value is less than the minimum of 0`. Besides:
+
+- `data` is an object, whatever the schema says; fields that it does not mention pass, unless it says
+  `"additionalProperties": false`.
+- `format` is checked (`date-time`, `uuid`, `email` …); one that is not known counts for nothing.
+- A `pattern` takes time linear in the text, so it has no look-around and no back-references.
+- `$$ref` leads to parts of the same file; nothing is fetched. Where a schema refers to itself, as that of a tree does,
+  the error does not name the field: looking for it could take too long.
+- A number with a fraction or an exponent must be one that 64 bits can hold: `1e400` is refused.
+""")
 
 EXAMPLE = """\
 host = "0.0.0.0"
@@ -141,6 +159,13 @@ subscribe = ["status"]
 description = "Orders, one channel for each region"
 subscribe = ["admin", "viewer", "shop"]
 publish = ["shop"]
+history_age_s = 86400
+
+[channels.sensors]
+description = "The latest reading of each sensor is what counts"
+policy = "latest"
+key = "data.sensor"
+history_events = 100
 """
 
 
@@ -164,24 +189,25 @@ def _sections() -> Iterator[str]:
 
 
 def _facts(setting: Setting) -> str:
-    facts = [_kind(setting), f"default: {_default(setting)}", f"`{PREFIX}{setting.name.upper()}`"]
+    kind, may_be_none = without_none(setting.kind)
+    said = _kind(setting.name, kind) + (f", or `{written(NONE)}`" if may_be_none else "")
+    facts = [said, f"default: {_default(setting)}", f"`{PREFIX}{setting.name.upper()}`"]
     if setting.name in RELOADABLE:
         facts.append("read again on SIGHUP")
     return " · ".join(facts)
 
 
-def _kind(setting: Setting) -> str:
-    bare, may_be_none = without_none(setting.kind)
-    if bare is Rate:
-        kind = "a [rate](#how-a-rate-works)"
-    elif is_table(bare):
-        kind = f"a [table](#the-{setting.name})"
-    else:
-        unit = next((f"{unit}, " for suffix, unit in _UNITS.items() if setting.name.endswith(suffix)), "")
-        kind = unit + words(bare)
-        for far, near in _FAR_BOUNDS.items():
-            kind = kind.replace(far, near)
-    return f"{kind}, or `{written(NONE)}`" if may_be_none else kind
+def _kind(name: str, kind: Any) -> str:
+    """What a setting that has a value must be."""
+    if kind is Rate:
+        return "a [rate](#how-a-rate-works)"
+    if is_table(kind):
+        return f"a [table](#the-{name})"
+    unit = next((f"{unit}, " for suffix, unit in _UNITS.items() if name.endswith(suffix)), "")
+    said = unit + words(kind)
+    for far, near in _FAR_BOUNDS.items():
+        said = said.replace(far, near)
+    return said
 
 
 def _default(setting: Setting) -> str:
@@ -204,10 +230,13 @@ def _reloadable() -> str:
 
 
 def _fields(struct: type[msgspec.Struct]) -> str:
-    lines = []
-    for field in settings(struct):
-        lines.append(textwrap.fill(f"- `{field.name}`: {field.description}", _WIDTH, subsequent_indent="  "))
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(_field, settings(struct))) + "\n"
+
+
+def _field(field: Setting) -> str:
+    kind, _ = without_none(field.kind)
+    facts = f"{_kind(field.name, kind)}; default: {_default(field)}"
+    return textwrap.fill(f"- `{field.name}` ({facts}): {field.description}", _WIDTH, subsequent_indent="  ")
 
 
 def _role(name: str, permissions: RolePermissions) -> str:

@@ -1,17 +1,25 @@
-"""Keys, permissions, channels and the certificate, read at the start and again when the configuration has changed."""
+"""What the configuration names beside itself, read at the start and again when it has changed: keys, schemas, TLS."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import structlog
 import trio
 
 from actors import ActorError, Reply
 from router.auth import Authenticator, JwtSettings
+from router.checks import SettingsError
 from router.config import Config, ConfigError
 from router.connection import Services
 from router.letters import Reconfigure
 from router.revocations import Revocations
+from router.schemas import Schema, SchemaError
 from router.tls import Tls, make_tls
+from router.toml import one_line, path_written
+
+#: More is no schema; a device file would never end.
+_MAX_SCHEMA_BYTES = 1 << 20
 
 log = structlog.get_logger("router.reloading")
 
@@ -31,8 +39,41 @@ async def make_authenticator(config: Config, revocations: Revocations) -> Authen
     return authenticator
 
 
+def read_schemas(config: Config) -> Mapping[str, Schema]:
+    """Read and compile the channels' JSON Schemas, by channel.
+
+    Raises:
+        SettingsError: One cannot be used.
+    """
+    schemas = {}
+    for name, settings in config.channels.items():
+        if settings.schema_file is not None:
+            try:
+                schemas[name] = Schema(_read_text(settings.schema_file))
+            except SchemaError as error:
+                place = ("channels", name, "schema_file")
+                said = f"{path_written(place)} = {settings.schema_file!r}: {one_line(str(error))}"
+                raise SettingsError(said, place) from None
+    return schemas
+
+
+def _read_text(path: str) -> str:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - a path with a null is told of like any other
+            content = file.read(_MAX_SCHEMA_BYTES + 1)
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise SchemaError("not UTF-8 text") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SchemaError(f"the file cannot be read: {reason}") from None
+    if len(content) > _MAX_SCHEMA_BYTES:
+        raise SchemaError(f"larger than {_MAX_SCHEMA_BYTES} bytes")
+    return text
+
+
 async def check_files(config: Config) -> None:
-    """Read the keys and the certificate as the server does at its start; nothing is fetched from an address.
+    """Read keys, certificate and schemas as the server does at its start; nothing is fetched from an address.
 
     Raises:
         ConfigError: One cannot be used.
@@ -44,6 +85,7 @@ async def check_files(config: Config) -> None:
     if authenticator is not None and "://" not in (config.jwks or ""):
         await authenticator.start()
     await trio.to_thread.run_sync(make_tls, config)
+    await trio.to_thread.run_sync(read_schemas, config)
 
 
 async def _local_authenticator(config: Config, revocations: Revocations | None) -> Authenticator | None:
@@ -80,11 +122,12 @@ async def reload(old: Config, new: Config, services: Services, tls: Tls | None) 
     if old.has_key != new.has_key:
         raise ConfigError("with a key where there was none, or without where there was one, the server must restart")
     fresh_tls = await trio.to_thread.run_sync(make_tls, new)
+    schemas = await trio.to_thread.run_sync(read_schemas, new)
     if (tls is None) != (fresh_tls is None):
         raise ConfigError("with TLS where there was none, or without where there was TLS, the server must restart")
 
     def question(reply: Reply[int]) -> Reconfigure:
-        return Reconfigure(reply, new.roles, new.channels)
+        return Reconfigure(reply, new.roles, new.channels, schemas)
 
     fresh = await make_authenticator(new, services.state.revocations)
     with trio.CancelScope(shield=True):  # it waits for the router alone

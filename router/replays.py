@@ -14,8 +14,8 @@ from router.errors import ErrorCode, GapReason
 from router.letters import SubscribeTo
 from router.outbox import Past
 from router.protocol import History, Position, Refusal, Resume, reply
-from router.queues import Gap, Queue
-from router.recovery import EpochBreak, Missed, behind, joined, keep_newest, newest, seq_of, since
+from router.queues import Gap, Policy, Queue
+from router.recovery import EpochBreak, Missed, behind, joined, keep_newest, newest, restored, seq_of, since, up_to
 from router.sessions import Session
 from router.state import RouterState
 from router.subscriptions import Subscription
@@ -75,7 +75,7 @@ def resume(state: RouterState, session: Session, item: Resume, now: str) -> None
         waiting = session.outbox.take_all(subscription.queue)
         position = item.positions.get(name)
         if position is None:  # all that waits is news, of whatever epoch
-            missed[name], delivered[name] = Missed(0, waiting), -1
+            missed[name], delivered[name] = Missed(0, _regain(state, session, subscription, waiting)), -1
         else:
             current = [entry for entry in waiting if entry.epoch == state.epoch]
             old = [entry for entry in waiting if entry.epoch != state.epoch]
@@ -83,6 +83,7 @@ def resume(state: RouterState, session: Session, item: Resume, now: str) -> None
                 session, subscription, GapReason.EPOCH_CHANGED, count(part for part in old if isinstance(part, Slice))
             )
             delivered[name] = seq = _delivered(state, subscription, current)
+            current = _regain(state, session, subscription, current)
             missed[name] = _missed_by(state, subscription, position, current, seq)
             lost = [part for part in old if isinstance(part, Slice) or part.count is not None]
             if lost and position.epoch == state.epoch:
@@ -105,6 +106,32 @@ def _delivered(state: RouterState, subscription: Subscription, waiting: list[Gap
     if waiting:
         return subscription.before(waiting[0])
     return subscription.last_seq(state.streams[subscription.channel].flushed_seq)
+
+
+def _regain(
+    state: RouterState, session: Session, subscription: Subscription, waiting: list[Gap | Slice]
+) -> list[Gap | Slice]:
+    """What waits, with what was given up and never told back in its place, as far as the past holds it.
+
+    Only where it is known what they had to match: not those that came before the subscription asked for what it does
+    now, nor under `latest`, where those that were replaced stand among them.
+    """
+    queue, whole = subscription.queue, []
+    for entry in waiting:
+        if not (
+            isinstance(entry, Gap)
+            and entry.epoch == state.epoch
+            and entry.count is not None
+            and entry.first is not None
+            and queue.policy is not Policy.LATEST
+        ):
+            whole.append(entry)
+            continue
+        ring = state.streams[subscription.channel].ring
+        parts = restored(entry, ring, subscription.filter, subscription.joined_behind)
+        session.outbox.dropped -= queue.regain(entry.reason, count(part for part in parts if isinstance(part, Slice)))
+        whole += parts
+    return whole
 
 
 def _missed_by(
@@ -146,19 +173,26 @@ def _behind(entry: Gap | Slice, seq: int) -> Gap | Slice | None:
         return entry
     if entry.last <= seq:
         return None
-    return Gap(entry.of, entry.epoch, seq + 1, entry.last, entry.last - seq, entry.reason, entry.exact)
+    return _part(entry, seq + 1, entry.last)
 
 
 def _up_to(entry: Gap | Slice, seq: int, epoch: str) -> Gap | Slice | None:
     """What of an entry stands up to a position."""
     if isinstance(entry, Slice):
-        stop = next((index for index in entry.indices if seq_of(entry, index) > seq), entry.stop)
-        return Slice(entry.batch, entry.start, stop) if stop > entry.start else None
+        return up_to(entry, seq)
     if entry.epoch != epoch or entry.first is None or entry.last is None or entry.last <= seq:
         return entry
     if entry.first > seq:
         return None
-    return Gap(entry.of, entry.epoch, entry.first, seq, seq - entry.first + 1, entry.reason, entry.exact)
+    return _part(entry, entry.first, seq)
+
+
+def _part(gap: Gap, first: int, last: int) -> Gap:
+    """A part of a gap. How many of its events match is known where all do."""
+    assert gap.first is not None
+    assert gap.last is not None
+    exact = gap.exact and gap.count == gap.last - gap.first + 1
+    return Gap(gap.of, gap.epoch, first, last, last - first + 1, gap.reason, exact)
 
 
 # As an answer

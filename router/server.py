@@ -31,7 +31,7 @@ from router.hub import Hub
 from router.letters import Drain, Message
 from router.listening import Addresses, accept, addresses_of, listen, make_room
 from router.liveness import Liveness
-from router.reloading import make_authenticator, reload
+from router.reloading import make_authenticator, read_schemas, reload
 from router.rest.app import make_app
 from router.state import RouterState
 from router.tls import Tls, make_tls
@@ -90,13 +90,14 @@ class Server:
         """Serve until told to stop; tells the bound addresses when it accepts.
 
         Raises:
-            ConfigError: A key cannot be used, or the address cannot be bound.
+            ConfigError: A key or a schema cannot be used, or the address cannot be bound.
             router.auth.KeyConfigError: Likewise.
             ExceptionGroup: With an `actors.RestartLimitError`, where a service failed too often.
 
         Cancellation: everything ends at once, without goodbye.
         """
-        state = RouterState(self._config)
+        schemas = await trio.to_thread.run_sync(read_schemas, self._config)
+        state = RouterState(self._config, schemas=schemas)
         authenticator = await make_authenticator(self._config, state.revocations)
         self._tls = make_tls(self._config)
         with _closing(await listen(self._config)) as listeners:

@@ -75,6 +75,15 @@ class Session:
         """Collect a batch while there is no connection."""
         self.outbox.put(queue, batch)
 
+    @property
+    def draining(self) -> Outbox | None:
+        """None: nobody writes what it collects."""
+        return None
+
+    def waiting_for(self, queue: Queue) -> tuple[int, int]:
+        """Events that wait for a subscription: news to its client, and those that are sent again."""
+        return self.outbox.waiting_for(queue)
+
     def queue(self, channel: str) -> Queue:
         """The queue of `personal` or `global`."""
         if channel not in self.queues:

@@ -8,13 +8,15 @@ epoch and tells everyone.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import trio
 
 from router.access import Access
+from router.accounts import Accounts, account
 from router.batches import Slice
+from router.blocking import Blocking
 from router.channels import Channels
 from router.clock import Clock
 from router.config import Config
@@ -28,6 +30,7 @@ from router.protocol import Position, encode
 from router.queues import Queue
 from router.recovery import EpochBreak
 from router.revocations import Revocations
+from router.schemas import Schema
 from router.sessions import Session, Sessions
 from router.subscriptions import Subscription, Subscriptions
 
@@ -56,6 +59,8 @@ class RouterState:
     config: Config
     clock: Clock = field(default_factory=Clock)
     epoch: str = field(default_factory=new_epoch)
+    #: What the channels' schema files held at the start.
+    schemas: Mapping[str, Schema] = field(default_factory=dict)
     #: Streams with something to fan out.
     touched: dict[str, Stream] = field(default_factory=dict)
     subscriptions: Subscriptions = field(default_factory=Subscriptions)
@@ -65,8 +70,8 @@ class RouterState:
     fan_out: FanOut | None = None
     #: By channel and key, until when a publish is remembered, in Unix seconds, and its answer.
     publish_keys: dict[tuple[str, str], tuple[float, Receipt]] = field(default_factory=dict)
-    #: By channel, the accounts of subscriptions that have ended.
-    ledgers: dict[str, Ledger] = field(default_factory=dict)
+    #: Of subscriptions that have ended.
+    accounts: Accounts = field(default_factory=Accounts)
     #: Connections that are over and whose departures found the router's mailbox full.
     departures: deque[Depart] = field(default_factory=deque)
     #: Set with the goodbye: whoever waits for more of a request ends it.
@@ -76,9 +81,10 @@ class RouterState:
 
     def __post_init__(self) -> None:
         self.sessions = Sessions(self.config)
-        self.channels = Channels(self.config.channels)
+        self.channels = Channels(self.config.channels, self.schemas)
         self.access = Access(self.config.roles, self.channels)
         self.streams = Streams(self.channels, self.config)
+        self.blocking = Blocking(self.channels, self.subscriptions)
         self.revocations = Revocations(self.config.max_revocations, self.clock.unix_s)
 
     @property
@@ -145,27 +151,33 @@ class RouterState:
         removed = sorted({name for name in channels if name in session.subscriptions})
         for name in removed:
             subscription = session.subscriptions.pop(name)
-            self.close_account(session, subscription, "unsubscribed")
             self.subscriptions.remove(subscription)
-            self.counters.matched -= session.outbox.discard(subscription.queue)
+            lost = session.outbox.discard(subscription.queue)
+            self.counters.matched -= lost
+            self.accounts.leave(subscription, self.scanned(name), lost)
         return removed
 
     def expel(self, session: Session, code: CloseCode, reason: str) -> None:
         """End a session for good, and close its connection where it has one."""
-        lane, ledger = session.lane, self.ledger_of_session(session).closed(CLOSED)
+        lane = session.lane
         if lane is not None:
             lane.close(code, reason)
-        self.end(session)
+        ledger = self.end(session)
         if lane is not None:
             self.announce("client.disconnected", session, code=code, reason=reason, ledger=ledger)
 
-    def end(self, session: Session) -> None:
-        """Forget a session and its subscriptions."""
-        for subscription in session.subscriptions.values():
-            self.close_account(session, subscription, CLOSED)
+    def end(self, session: Session) -> Ledger:
+        """Forget a session and its subscriptions. Returns the sum of their accounts."""
+        total = Ledger()
+        self.accounts.part(session.outlet)
+        for name, subscription in tuple(session.subscriptions.items()):
+            ledger = self.ledger(subscription).closed(CLOSED)
+            del session.subscriptions[name]
+            self.accounts.add(name, ledger)
             self.subscriptions.remove(subscription)
-        session.subscriptions.clear()
+            total += ledger
         self.sessions.end(session)
+        return total
 
     def positions(self, session: Session, channels: Iterable[str]) -> dict[str, Position]:
         """Where each channel goes on for a session, as the wire has it: what follows has a greater seq.
@@ -214,7 +226,7 @@ class RouterState:
         """Events lost to the bounds of outboxes, those of ended sessions included."""
         return self.sessions.dropped + sum(session.outbox.dropped for session in self.sessions)
 
-    # The account
+    # The accounts
 
     def scanned(self, channel: str) -> int:
         """The position up to which a channel's events were looked at for their readers."""
@@ -222,60 +234,34 @@ class RouterState:
             return self.fan_out.scanned
         return self.streams[channel].flushed_seq
 
-    def ledger(self, session: Session, subscription: Subscription) -> Ledger:
+    def ledger(self, subscription: Subscription) -> Ledger:
         """The account of a subscription, exact at any moment."""
-        queue, lane = subscription.queue, session.lane
-        queued = session.outbox.queued(queue) + (0 if lane is None else lane.in_flight(queue))
-        if self.fan_out is not None:
-            queued += self.fan_out.on_the_way_to(subscription)
-        offered = self.scanned(subscription.channel) - subscription.start
-        return Ledger.of(
-            offered,
-            subscription.matched_by_now,
-            queued,
-            queue.replaced,
-            {reason.value: events for reason, events in queue.dropped.items()},
-            queue.resent - self._to_resend(session, queue),
-        )
-
-    def _to_resend(self, session: Session, queue: Queue) -> int:
-        """Events that are to be sent again and are not out."""
-        in_flight = 0 if session.lane is None else session.lane.in_flight(queue, again=True)
-        return session.outbox.to_resend(queue) + in_flight
+        on_the_way = 0 if self.fan_out is None else self.fan_out.on_the_way_to(subscription)
+        return account((subscription,), self.scanned(subscription.channel), on_the_way)
 
     def ledger_of_session(self, session: Session) -> Ledger:
         """The sum of the accounts of a session's subscriptions."""
-        accounts = (self.ledger(session, subscription) for subscription in session.subscriptions.values())
-        return sum(accounts, Ledger())
-
-    def drop_idle_channels(self) -> None:
-        """Let go of channels that nobody uses, and of their sums: names come from clients, without end."""
-        idle_since_ms = self.clock.unix_ms() - int(self.config.channel_idle_s * 1000)
-        for name in self.streams.drop_idle(idle_since_ms, self.subscriptions.is_read):
-            self.ledgers.pop(name, None)
-
-    def close_account(self, session: Session, subscription: Subscription, reason: str) -> None:
-        """Add the account of a subscription that ends to its channel's sums; what waits is dropped for that reason."""
-        ledger = self.ledger(session, subscription).closed(reason)
-        self.ledgers[subscription.channel] = self.ledgers.get(subscription.channel, Ledger()) + ledger
+        return sum(map(self.ledger, session.subscriptions.values()), Ledger())
 
     def ledger_of_channel(self, channel: str) -> Ledger:
-        """The sum of all accounts of a channel, those of ended subscriptions among them."""
-        total = self.ledgers.get(channel, Ledger())
-        for session in self.sessions:
-            subscription = session.subscriptions.get(channel)
-            if subscription is not None:
-                total += self.ledger(session, subscription)
-        return total
+        """The sum of all accounts of a channel since the start, those of ended subscriptions among them."""
+        ended = self.accounts.ended(channel)
+        if not self.subscriptions.is_read(channel):
+            return ended
+        fan_out = self.fan_out
+        on_the_way = fan_out.on_the_way if fan_out is not None and fan_out.stream.name == channel else 0
+        return ended + account(self.subscriptions.readers(channel), self.scanned(channel), on_the_way)
 
-    def _begin_account(self, session: Session, subscription: Subscription) -> None:
-        """Begin anew with what waits, as with a new epoch."""
-        queue, lane = subscription.queue, session.lane
-        waiting = session.outbox.queued(queue) + (0 if lane is None else lane.in_flight(queue))
-        queue.replaced, queue.dropped, queue.resent = 0, {}, self._to_resend(session, queue)
-        subscription.start, subscription.matched = -waiting, waiting
-        subscription.joined_behind = subscription.last_before = subscription.told = 0
-        subscription.joined_at = 0 if subscription.group is None else subscription.group.matched
+    def drop_idle_channels(self) -> None:
+        """Let go of channels that nobody uses."""
+        self.accounts.settle()
+        idle_since_ms = self.clock.unix_ms() - int(self.config.channel_idle_s * 1000)
+        for name in self.streams.drop_idle(idle_since_ms, self._is_used):
+            self.accounts.drop(name)
+            self.blocking.forget(name)
+
+    def _is_used(self, channel: str) -> bool:
+        return self.subscriptions.is_read(channel) or self.accounts.awaits(channel)
 
     # After a crash
 
@@ -297,6 +283,13 @@ class RouterState:
         """Number all channels anew, rebuild the table from the sessions, and announce the break to every reader."""
         lost_from = {stream.name: stream.flushed_seq + 1 for stream in self.streams}
         missed_from, missed = self._missed()
+        for session in self.sessions:
+            for name, subscription in session.subscriptions.items():
+                subscription.outlet = session.outlet
+                scanned, lost = self.scanned(name), missed.get(subscription, 0)
+                unseen = max(0, self.streams[name].seq - scanned)
+                self.accounts.begin_anew(subscription, scanned, unseen, lost)
+                session.outbox.dropped += lost
         self.fan_out = None
         old, self.epoch = self.epoch, new_epoch()
         self.touched.clear()
@@ -307,25 +300,23 @@ class RouterState:
         )
         for session in self.sessions:
             for name, subscription in session.subscriptions.items():
-                subscription.outlet = session.outlet
                 first = missed_from if subscription in missed else lost_from[name]
                 gap = EpochBreak(name, old, first, None, None, GapReason.EPOCH_CHANGED, successor=self.epoch)
                 session.outbox.put_gap(subscription.queue, gap)
-                self._begin_account(session, subscription)
             if session.lane is not None:
                 session.lane.wake()
 
-    def _missed(self) -> tuple[int, set[Subscription]]:
-        """Who has not got the events that were being fanned out, and the seq of the first of those."""
+    def _missed(self) -> tuple[int, dict[Subscription, int]]:
+        """Who has not got the events that were being fanned out: the seq of the first of those, and how many match."""
         if self.fan_out is None:
-            return 0, set()
+            return 0, {}
         if not self.fan_out.all_asked:
-            return self.fan_out.first_seq, set(self.subscriptions.readers(self.fan_out.stream.name))
+            return self.fan_out.first_seq, dict.fromkeys(self.subscriptions.readers(self.fan_out.stream.name), 0)
         missed = self.fan_out.unreached()
         # With the last one it broke off: it has them only if they wait for it.
         last = self.fan_out.reached_last()
-        if last is not None and not _ends_with(last.queue, self.fan_out.first_seq):
-            missed.add(last)
+        if last is not None and not _ends_with(last[0].queue, self.fan_out.first_seq):
+            missed[last[0]] = last[1]
         return self.fan_out.first_seq, missed
 
 

@@ -6,11 +6,13 @@ one buffer for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
+from itertools import chain
 from typing import Protocol
 
 from router.batches import Batch, Slice
-from router.filters import Candidate, Filter
+from router.filters import Filter
+from router.outbox import Outbox
 from router.paths import Path
 from router.queues import Gap, Policy, Queue
 
@@ -18,8 +20,17 @@ from router.queues import Gap, Policy, Queue
 class Outlet(Protocol):
     """Where a session's events go: its connection's lane, or its outbox while it has none."""
 
+    @property
+    def draining(self) -> Outbox | None:
+        """The outbox that is being written; None: no event is."""
+        ...
+
     def offer(self, queue: Queue, batch: Batch) -> None:
         """Take a batch for a queue. Never raises for the connection's end."""
+        ...
+
+    def waiting_for(self, queue: Queue) -> tuple[int, int]:
+        """Events that wait for a subscription or are in flight: news to its client, and those that are sent again."""
         ...
 
 
@@ -42,21 +53,6 @@ class Group:
         self.matched = 0
         self.last_seq = 0
         self.readers: dict[Subscription, None] = {}
-
-    def select(self, batch: Batch, candidates: Sequence[Candidate]) -> Batch | None:
-        """What of a batch passes the filter; None: nothing.
-
-        Args:
-            batch: Events of the channel.
-            candidates: The same, to be asked about; needed only where there is a filter.
-        """
-        wanted = self.filter
-        if wanted is None:
-            return batch
-        chosen = [index for index, event in enumerate(candidates) if wanted.matches(event)]
-        if not chosen:
-            return None
-        return batch.select(chosen, self.last_seq)
 
 
 class Subscription:
@@ -162,7 +158,7 @@ class Subscriptions:
 
     def readers(self, channel: str) -> Iterator[Subscription]:
         """Who gets events of a channel."""
-        return (reader for group in self.groups(channel) for reader in group.readers)
+        return chain.from_iterable(group.readers for group in self.groups(channel))
 
     def count(self, channel: str) -> int:
         """How many that are."""

@@ -96,7 +96,8 @@ def _innermost(path: Path, value: object, kind: Any) -> WrongValueError:
             msgspec.convert(item, of_kind)
         except (msgspec.ValidationError, UnicodeError):
             return _innermost((*path, key), item, of_kind)
-    return WrongValueError(path, shown(value), f"must be {words(kind)}")
+    # In a table, what has no value is left out.
+    return WrongValueError(path, shown(value), f"must be {words(bare if path else kind)}")
 
 
 def _parts(value: object, kind: Any) -> Iterator[tuple[str | int, object, Any]]:

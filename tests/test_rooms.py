@@ -13,7 +13,7 @@ ROOT = Path(router.__file__).parents[1]
 #: Rooms that do no I/O and are tested without an event loop.
 PURE = {
     "errors", "clock", "limits", "permissions", "config", "values", "checks", "settings", "effective", "events",
-    "filters", "frames", "handshake", "protocol", "origin",
+    "schemas", "filters", "frames", "handshake", "protocol", "origin",
     "outbox", "engine", "subscriptions", "sessions", "intake", "logs",
 }  # fmt: skip
 #: What a pure room has no use for.

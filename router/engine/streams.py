@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from router.channels import Channels
-from router.config import Config
+from router.config import ChannelSettings, Config
 from router.engine.memory import Stream
 from router.history import Ring
+
+_NOTHING = ChannelSettings()
 
 
 class Streams:
@@ -65,19 +67,28 @@ class Streams:
 
     def _make(self, channel: str) -> Stream:
         seq = self._seqs.pop(channel, self._highest_forgotten)
-        stream = self._streams[channel] = Stream(channel, seq, self._ring(seq))
+        stream = self._streams[channel] = Stream(channel, seq, Ring(*self._bounds(channel), last=seq))
         return stream
 
-    def _ring(self, seq: int) -> Ring:
-        config = self._config
-        age_ms = None if config.history_age_s is None else int(config.history_age_s * 1000)
-        return Ring(config.history_events, config.history_bytes, age_ms, last=seq)
+    def configure(self, unix_ms: int) -> None:
+        """Make the streams of fixed channels that have come, and keep as much of each past as is said now."""
+        self.open_fixed()
+        for stream in self:
+            stream.ring.set_bounds(*self._bounds(stream.name), unix_ms)
+
+    def _bounds(self, channel: str) -> tuple[int, int, int | None]:
+        """How much is kept of a channel's past: events, bytes, milliseconds."""
+        spec = self._channels.find(channel)
+        own, general = _NOTHING if spec is None else spec.settings, self._config
+        events = general.history_events if own.history_events is None else own.history_events
+        size = general.history_bytes if own.history_bytes is None else own.history_bytes
+        age_s = general.history_age_s if own.history_age_s is None else own.history_age_s
+        return events, size, None if age_s is None else int(age_s * 1000)
 
     def expire(self, unix_ms: int) -> None:
         """Let go of the past that is too old."""
-        if self._config.history_age_s is not None:
-            for stream in self:
-                stream.ring.expire(unix_ms)
+        for stream in self:
+            stream.ring.expire(unix_ms)
 
     def drop_idle(self, since_ms: int, is_read: Callable[[str], bool]) -> list[str]:
         """Drop streams that nobody reads: of families, those without an event since then, and of channels that went.

@@ -30,12 +30,13 @@ class Lane(OutboundLane, trio.abc.Stream):
     """Both lanes of one connection.
 
     The mutable state is the lifter's and the outbound lane's, plus what the liveness watch reads: `heard_at`, when
-    bytes came last, and `begun_at`, since when a message is unfinished (seconds on Trio's clock).
+    bytes came last, and `begun_at`, since when a message is unfinished (seconds on Trio's clock); and `handing_over`:
+    nothing is read as long as messages are being delivered.
     """
 
     __slots__ = (
         "_deliver", "_get_message", "_head", "_lifter", "_max_message_bytes", "_opened", "_read_bytes", "_transport",
-        "begun_at", "heard_at", "left", "on_left",
+        "begun_at", "handing_over", "heard_at", "left", "on_left",
     )  # fmt: skip
 
     def __init__(
@@ -82,6 +83,7 @@ class Lane(OutboundLane, trio.abc.Stream):
         self._get_message: GetMessage | None = None
         self.heard_at = trio.current_time()
         self.begun_at: float | None = None
+        self.handing_over = False
         #: The library is done with this stream.
         self.left = False
         #: Called when it is, as long as nobody reads the mailbox yet.
@@ -158,7 +160,9 @@ class Lane(OutboundLane, trio.abc.Stream):
     async def _hand_over(self, messages: list[bytes]) -> None:
         assert self._deliver is not None
         self.begun_at = None  # nothing is read meanwhile, so what is unfinished is not late
+        self.handing_over = True
         await self._deliver(messages)
+        self.handing_over = False
 
     async def wait_send_all_might_not_block(self) -> None:
         """Part of Trio's stream interface; the library does not call it."""

@@ -157,13 +157,22 @@ class OutboundLane:
         self._last = frame
         self.wake()
 
-    def in_flight(self, queue: Queue, *, again: bool = False) -> int:
-        """Events of a queue that were taken for writing and are not wholly out: those that are news, or `again`."""
-        return sum(
-            piece.events_left
-            for piece in self._inflight
-            if piece.queue is queue and again == (piece.past is not None and piece.past.again)
-        )
+    @property
+    def draining(self) -> Outbox | None:
+        """The outbox that is being written; None: no event is written any more."""
+        return None if self.closing or self.ended else self._outbox
+
+    def waiting_for(self, queue: Queue) -> tuple[int, int]:
+        """Events that wait for a subscription or are in flight: news to its client, and those that are sent again."""
+        news, again = (0, 0) if self._outbox is None else self._outbox.waiting_for(queue)
+        if self._inflight:
+            for piece in self._inflight:
+                if piece.queue is queue:
+                    if piece.past is not None and piece.past.again:
+                        again += piece.events_left
+                    else:
+                        news += piece.events_left
+        return news, again
 
     def carries(self, queue: Queue) -> bool:
         """Whether anything of a queue was taken for writing and is not wholly out."""
@@ -252,8 +261,11 @@ class OutboundLane:
         await self._stirred.wait()
 
     def _stir(self) -> None:
+        """Have all look again who wait for this lane to go on."""
         if self._stirred is not None:
             self._stirred.set()
+        if self._outbox is not None:
+            self._outbox.stir()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """The WebSocket library's way out: `data`, a pong or close frame, follows what is in flight.

@@ -27,6 +27,7 @@ from router.rest.events import add_events
 from router.rest.explain import add_explain
 from router.rest.health import add_health
 from router.rest.history import add_history
+from router.rest.ledger import add_ledger
 from router.rest.openapi import document
 from router.rest.origins import Origins
 from router.rest.problems import ProblemError
@@ -133,6 +134,7 @@ def _api(context: Context) -> Blueprint:
     add_explain(api, context)
     add_broadcast(api, context)
     add_events(api, context)
+    add_ledger(api, context)
     add_connections(api, context)
     add_tokens(api, context)
     return api

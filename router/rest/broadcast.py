@@ -6,10 +6,12 @@ from http import HTTPStatus
 from typing import Annotated
 
 import msgspec
+import trio
 from msgspec import UNSET, Meta, Struct, UnsetType
 from quart import Blueprint, Response, request
 
 from router.attachment import grants_of
+from router.blocking import Patience
 from router.errors import ErrorCode
 from router.events import EVENT_TYPE_JSON, AnyData, EventTypeError
 from router.identity import Identity
@@ -70,7 +72,8 @@ def add_broadcast(blueprint: Blueprint, context: Context) -> None:
     async def broadcast() -> Response:
         """Publish one event.
 
-        To a channel: needs publish permission there. To one client (`client_id`), one user (`user_id`) or everybody
+        To a channel: needs publish permission there; on one with the option `block` the call waits for room with all
+        subscribers, for `block_timeout_ms` at most. To one client (`client_id`), one user (`user_id`) or everybody
         (`"channel": "global"`): for the role admin.
         """
         query = read_query(ChannelQuery)
@@ -112,8 +115,12 @@ def _invalid(text: str) -> Refusal:
 async def _publish(context: Context, who: Identity, channel: str, body: BroadcastBody, size: int) -> BroadcastDone:
     message = Publish(channel=channel, event_type=body.event_type, data=data_of(body.data))
     intake_of(context, who, request.scope).check_publish(message, grants_of(context.state, who), size)
-    events = Events(channel, [message])
-    answers: list[Receipt | Refusal] = await ask(context, lambda reply: Broadcast(reply, [events]))
+    answers: list[Receipt | Refusal] = []
+
+    async def send(part: list[Events], done: trio.Event | None) -> None:
+        answers.extend(await ask(context, lambda reply: Broadcast(reply, part, done)))
+
+    await context.state.blocking.hand_on([Events(channel, [message])], send, Patience())
     (receipt,) = answers
     if isinstance(receipt, Refusal):
         raise receipt

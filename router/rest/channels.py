@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.structs import asdict
 from quart import Blueprint, Response
 
@@ -55,11 +55,13 @@ class ChannelList(Struct):
 class Channel(Details, kw_only=True):
     """One channel, or a pattern.
 
-    `ledger`, the sum of its subscriptions' accounts, those that ended among them, is there for the roles admin and
-    developer; `subscriber_ids` for admin.
+    `schema`, the JSON Schema that its data fit, is there for who may subscribe or publish, where the configuration
+    names one. `ledger`, the sum of its subscriptions' accounts, those that ended among them, is there for the roles
+    admin and developer; `subscriber_ids` for admin.
     """
 
     channel: str
+    schema: Raw | UnsetType = UNSET
     ledger: Ledger | UnsetType = UNSET
     subscriber_ids: list[str] | UnsetType = UNSET
     next: Next = UNSET
@@ -108,6 +110,9 @@ def _one(state: RouterState, who: Identity, name: str, query: PageQuery) -> Chan
     if details is None:
         raise ProblemError(HTTPStatus.NOT_FOUND, f"Unknown channel: {name[:64]}", code=ErrorCode.UNKNOWN_CHANNEL)
     channel = Channel(channel=name, **asdict(details))
+    spec = state.channels.find(name)
+    if spec is not None and spec.schema is not None and (channel.may_subscribe or channel.may_publish):
+        channel.schema = spec.schema
     if who.role in (ADMIN, DEVELOPER) and not channel.pattern:
         channel.ledger = state.ledger_of_channel(name)
     if who.role == ADMIN:

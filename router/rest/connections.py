@@ -144,7 +144,7 @@ def _details(state: RouterState, session: Session) -> ConnectionDetails:
         Subscribed(
             name,
             Waiting(subscription.queue.events, subscription.queue.size),
-            state.ledger(session, subscription),
+            state.ledger(subscription),
         )
         for name, subscription in sorted(session.subscriptions.items())
     ]

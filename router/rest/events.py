@@ -6,6 +6,7 @@ This is the judge, and the call with a JSON array, whose body is in memory whole
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
 from http import HTTPStatus
@@ -18,6 +19,7 @@ from msgspec.structs import asdict
 from quart import Blueprint, Response, request
 
 from router.attachment import grants_of
+from router.blocking import Patience
 from router.errors import ErrorCode
 from router.identity import Identity
 from router.intake import Intake
@@ -102,7 +104,7 @@ class Judge:
         self._rejected: list[Rejected] = []
         self._rejected_count = 0
         self._runs: list[Events] = []
-        self._numbers: list[list[int]] = []
+        self._numbers: list[int] = []
         self._events = 0
         self._bytes = 0
 
@@ -124,9 +126,8 @@ class Judge:
             return
         if not self._runs or self._runs[-1].channel != message.channel:
             self._runs.append(Events(message.channel, []))
-            self._numbers.append([])
         self._runs[-1].events.append(message)
-        self._numbers[-1].append(number)
+        self._numbers.append(number)
         self._events += 1
         self._bytes += len(payload)
         if self._events >= BATCH_EVENTS or self._bytes >= BATCH_BYTES:
@@ -179,19 +180,24 @@ class Judge:
         """
         if not self._runs:
             return
-        runs, numbers = self._runs, self._numbers
+        runs, numbers = self._runs, deque(self._numbers)
         self._runs, self._numbers, self._events, self._bytes = [], [], 0, 0
+
+        async def send(part: list[Events], done: trio.Event | None) -> None:
+            answers: list[Receipt | Refusal] = await ask(self._context, lambda reply: Broadcast(reply, part, done))
+            for run, answer in zip(part, answers, strict=True):
+                lines = [numbers.popleft() for _ in run.events]
+                if isinstance(answer, Refusal):
+                    for line in lines:
+                        self.reject(line, answer.message)
+                else:
+                    self._accepted += len(lines)
+
         try:
             require_still_good(self._context, self._identity)
-            answers: list[Receipt | Refusal] = await ask(self._context, lambda reply: Broadcast(reply, runs))
+            await self._context.state.blocking.hand_on(runs, send, Patience())
         except ProblemError as error:
-            raise self._told(error, numbers[0][0]) from None
-        for lines, answer in zip(numbers, answers, strict=True):
-            if isinstance(answer, Refusal):
-                for line in lines:
-                    self.reject(line, answer.message)
-            else:
-                self._accepted += len(lines)
+            raise self._told(error, numbers[0]) from None
 
     def verdict(self) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of the answer."""
@@ -229,7 +235,8 @@ def add_events(blueprint: Blueprint, context: Context) -> None:
         """Publish many events.
 
         A JSON array, or one event a line (`application/x-ndjson`), as many as you like. Each needs publish permission
-        on its channel. They are judged one by one, and those that pass are published in their order.
+        on its channel. They are judged one by one, and those that pass are published in their order. On a channel with
+        the option `block` the call waits for room with all subscribers, as long as each of them reads in time.
         """
         payload = await read_body((JSON, NDJSON))
         judge = Judge(context, caller(), intake_of(context, caller(), request.scope), patient=False)

@@ -71,3 +71,41 @@ async def test_what_a_filter_leaves_out_is_counted_as_such() -> None:
         ledger = await ledger_of(program.port, hello["client_id"])
         assert adds_up(ledger)
         assert (ledger["offered"], ledger["filtered"], ledger["delivered"]) == (200, 180, 20), json.dumps(ledger)
+
+
+async def test_the_servers_sums_are_what_all_clients_have_counted() -> None:
+    """Of three who subscribe one reads, one leaves its subscription with events in flight, and one hangs up."""
+    async with (
+        running(outbox_events=300, send_buffer_bytes=16384) as program,
+        connected(program.port) as writer,
+        raw(program.port, receive_buffer=16384) as reader,
+        raw(program.port, receive_buffer=16384) as leaver,
+    ):
+        got = {reader: 0, leaver: 0}
+        async with raw(program.port, receive_buffer=16384) as gone:
+            for client in (reader, leaver, gone):
+                await client.hear(type="connected")
+                await client.send(text('{"type":"subscribe","channels":["signals"]}'))
+                await client.hear(type="subscribed")
+            await publish(writer, 1, EVENTS)
+            await writer.subscribe("connections")
+        hung_up = (await writer.hear(event_type="client.disconnected"))["data"]["client_id"]
+        await leaver.send(text('{"type":"unsubscribe","channels":["signals"]}'))
+        seq = 0
+        while (message := await leaver.next_message()).get("type") != "unsubscribed":
+            got[leaver] += "seq" in message
+        while seq < EVENTS:
+            message = await reader.next_message()
+            got[reader] += "seq" in message
+            seq = int(message["seq"] if "seq" in message else message["to"])
+        code, sums = await get(program.port, "/api/v1/websocket/ledger")
+        assert code == 200
+        signals = sums["channels"]["signals"]
+        assert adds_up(sums["server"])
+        assert sums["server"]["offered"] == sum(channel["offered"] for channel in sums["channels"].values())
+        assert adds_up(signals)
+        assert signals["offered"] == signals["matched"] == 3 * EVENTS
+        of_gone = await ledger_of(program.port, hung_up)
+        assert signals["queued"] == of_gone["queued"] > 0
+        assert signals["delivered"] == got[reader] + got[leaver] + of_gone["delivered"]
+        assert signals["dropped"]["unsubscribed"] > 0

@@ -130,6 +130,7 @@ async def test_a_channels_account_is_the_sum_of_its_subscriptions(autojump_clock
             (await rest.post("broadcast", {"channel": "signals", "event_type": event_type})).ok()
         gone.close()
         await gone.ended()
+        await rest.world.settle()
         (await rest.post("broadcast", {"channel": "signals", "event_type": "x"})).ok()
         await rest.world.settle()
         assert (await rest.get("channels/signals")).ok()["ledger"] == account(

@@ -19,6 +19,7 @@ OPERATIONS = {
     ("post", f"{API}/filters/explain"),
     ("post", f"{API}/broadcast"),
     ("post", f"{API}/events"),
+    ("get", f"{API}/ledger"),
     ("get", f"{API}/connections"),
     ("get", f"{API}/connections/{{client_id}}"),
     ("delete", f"{API}/connections/{{client_id}}"),

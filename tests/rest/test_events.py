@@ -135,10 +135,10 @@ async def test_the_router_gets_batches_of_bounded_size(
     batches: list[tuple[int, int]] = []
     make = Broadcast.__init__
 
-    def noting(self: Broadcast, reply: Any, items: Any) -> None:
+    def noting(self: Broadcast, reply: Any, items: Any, *more: Any) -> None:
         published = [event for item in items for event in item.events]
         batches.append((len(published), sum(len(memoryview(event.data)) for event in published)))
-        make(self, reply, items)
+        make(self, reply, items, *more)
 
     monkeypatch.setattr(Broadcast, "__init__", noting)
     async with api() as rest:

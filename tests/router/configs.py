@@ -30,7 +30,23 @@ SPELLED: dict[str, tuple[str, object]] = {
     "allow_anonymous": ("FALSE", False),
     "roles": ('{"viewer":{"subscribe":["*"]}}', {"viewer": RolePermissions(subscribe=("*",))}),
     "max_revocations": ("77", 77),
-    "channels": ('{"orders.*":{"subscribe":["viewer"]}}', {"orders.*": ChannelSettings(subscribe=("viewer",))}),
+    "channels": (
+        '{"orders.*":{"subscribe":["viewer"],"history_events":0,"history_bytes":5,"history_age_s":1.5,"policy":"latest",'
+        '"key":"data.id","schema_file":"order.json","block":true,"block_timeout_ms":9}}',
+        {
+            "orders.*": ChannelSettings(
+                subscribe=("viewer",),
+                history_events=0,
+                history_bytes=5,
+                history_age_s=1.5,
+                policy="latest",
+                key="data.id",
+                schema_file="order.json",
+                block=True,
+                block_timeout_ms=9,
+            )
+        },
+    ),
     "max_channels": ("20", 20),
     "channel_idle_s": ("60", 60.0),
     "max_connections": ("5", 5),
@@ -142,7 +158,22 @@ def usable_configs(draw: st.DrawFn) -> Config:
     }
     roles = draw(st.dictionaries(_texts, st.builds(RolePermissions, _lists, _lists), min_size=1, max_size=4))
     of_roles = st.none() | st.lists(st.sampled_from(sorted(roles)), max_size=3).map(tuple)
-    settings = st.builds(ChannelSettings, description=st.text(max_size=12), subscribe=of_roles, publish=of_roles)
+    kept = {
+        "description": st.text(max_size=12),
+        "subscribe": of_roles,
+        "publish": of_roles,
+        "history_events": st.none() | st.integers(0, 2**31 - 1),
+        "history_bytes": st.none() | _counts,
+        "history_age_s": st.none() | _numbers,
+    }
+    settings = st.builds(
+        ChannelSettings,
+        policy=st.sampled_from([None, "drop_oldest", "drop_newest", "disconnect"]),
+        block=st.just(value=True),
+        block_timeout_ms=_counts,
+        **kept,
+    ) | st.builds(ChannelSettings, policy=st.just("latest"), key=st.sampled_from([None, "data.id", "seq"]), **kept)
+    with_schema = st.builds(msgspec.structs.replace, settings, schema_file=st.none() | _texts)
     heartbeat_s, silence_s = sorted(draw(st.lists(_numbers, min_size=2, max_size=2, unique=True)))
     certificate = draw(st.none() | _texts)
     values |= {
@@ -157,7 +188,8 @@ def usable_configs(draw: st.DrawFn) -> Config:
         "tls_certificate_file": certificate,
         "tls_key_file": certificate,
         "roles": roles,
-        "channels": draw(st.dictionaries(_names, settings, max_size=4)),
+        "channels": draw(st.dictionaries(_names, with_schema, max_size=4))
+        | draw(st.dictionaries(st.sampled_from(["signals", "logs"]), settings)),
         "max_channels": draw(st.integers(10, 2**31 - 1)),
         "max_message_bytes": draw(st.integers(1024, 2**31 - 1)),
     }

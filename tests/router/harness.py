@@ -127,6 +127,7 @@ class Client:
     Attributes:
         connected: The `connected` message, where it was waited for.
         closed: Code and reason, once the server has closed.
+        name: Of its connection's actor.
         lane: The server's lane for it.
         plain: The server can only `send_all` to it.
         deaf: It answers neither pings nor closes.
@@ -137,6 +138,7 @@ class Client:
         self.wire = wire
         self.connected: Json = {}
         self.closed: tuple[int, str] | None = None
+        self.name = ""
         self.lane: Lane
         self.plain = False
         self.deaf = False
@@ -177,7 +179,7 @@ class Client:
                     self._text = ""
             case ws.Ping():
                 self.pings += 1
-                if not self.deaf:
+                if not self.deaf and self._ws.state is ConnectionState.OPEN:
                     self._put(self._ws.send(event.response()))
             case ws.CloseConnection():
                 if self.closed is None:
@@ -251,9 +253,16 @@ class Client:
 
     async def receive(self) -> Json:
         """The next message."""
+        message = await self.receive_or_end()
+        assert message is not None, f"closed: {self.closed}"
+        return message
+
+    async def receive_or_end(self) -> Json | None:
+        """The next message; None: there is none, as the server has closed."""
         with trio.fail_after(PATIENCE_S):
             while not self._received:
-                assert self.closed is None, f"closed: {self.closed}"
+                if self.closed is not None:
+                    return None
                 await self._changed.wait()
         return self._received.popleft()
 
@@ -369,7 +378,7 @@ class World:
             client.head = client.head.replace(b"Version: 13", b"Version: 12")
         asked = handshake.read(target, headers, protocols)
         self._number += 1
-        name = f"connection-{self._number}"
+        name = client.name = f"connection-{self._number}"
 
         def make() -> Connection:
             client.lane = Lane(

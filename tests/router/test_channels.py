@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from router.channels import Channels
 from router.config import ChannelSettings
 from router.events import CHANNELS
+from router.schemas import Schema
 
 FAMILY = ChannelSettings(description="Readings")
 
@@ -25,11 +26,32 @@ def test_a_configured_channel_takes_any_object() -> None:
     channels = Channels({"orders": ChannelSettings(description="Orders", subscribe=("viewer",))})
     spec = channels.find("orders")
     assert spec is not None
-    assert (spec.name, spec.description, spec.subscribe, spec.publish) == ("orders", "Orders", ("viewer",), None)
+    assert (spec.name, spec.description) == ("orders", "Orders")
+    assert (spec.settings.subscribe, spec.settings.publish) == (("viewer",), None)
     assert (spec.system, spec.is_family) == (False, False)
     spec.check(msgspec.Raw(b'{"any":[1]}'))
     with pytest.raises(msgspec.ValidationError):
         spec.check(msgspec.Raw(b"[]"))
+
+
+def test_data_of_a_channel_with_a_schema_fit_it() -> None:
+    schema = Schema('{"required": ["id"]}')
+    channels = Channels({"orders.*": ChannelSettings(schema_file="order.json"), "jobs": FAMILY}, {"orders.*": schema})
+    spec, jobs = channels.find("orders.eu"), channels.find("jobs")
+    assert spec is not None
+    assert jobs is not None
+    assert (spec.description, spec.schema) == ("Events of orders.*", msgspec.Raw(b'{"required":["id"]}'))
+    spec.check(msgspec.Raw(b'{"id":1}'))
+    with pytest.raises(msgspec.ValidationError, match="missing required field `id`"):
+        spec.check(msgspec.Raw(b"{}"))
+    jobs.check(msgspec.Raw(b"{}"))
+    assert jobs.schema is None
+
+
+def test_a_channel_whose_schema_was_not_read_is_none() -> None:
+    """Else its events would pass unchecked."""
+    with pytest.raises(KeyError):
+        Channels({"orders": ChannelSettings(schema_file="order.json")})
 
 
 def test_a_channel_without_a_description_has_one_all_the_same() -> None:
@@ -43,10 +65,10 @@ def test_of_a_channel_of_the_system_description_and_roles_may_be_set_and_the_dat
     spec = channels.find("signals")
     assert spec is not None
     assert (spec.system, spec.description) == (True, CHANNELS["signals"].description)
-    assert (spec.subscribe, spec.publish) == (None, ("bot",))
+    assert (spec.settings.subscribe, spec.settings.publish) == (None, ("bot",))
     with pytest.raises(msgspec.ValidationError):
         spec.check(msgspec.Raw(b'{"priority":256}'))
-    assert CHANNELS["signals"].publish is None
+    assert CHANNELS["signals"].settings.publish is None
     assert [each.name for each in channels] == list(CHANNELS)
 
 

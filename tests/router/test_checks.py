@@ -1,5 +1,7 @@
 """Settings beside one another."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -18,8 +20,8 @@ def refusal(config: Config) -> tuple[str, tuple[Path, ...]]:
     return str(caught.value), caught.value.places
 
 
-def with_channel(name: str, **settings: tuple[str, ...]) -> Config:
-    return Config(channels={name: ChannelSettings(**settings)})  # type: ignore[arg-type] # subscribe and publish alone
+def with_channel(name: str, **settings: Any) -> Config:
+    return Config(channels={name: ChannelSettings(**settings)})
 
 
 @pytest.mark.parametrize(
@@ -145,6 +147,44 @@ def test_nobody_publishes_connections() -> None:
     check_together(with_channel("connections", subscribe=("admin", "developer")))
 
 
+@pytest.mark.parametrize("policy", [None, "drop_oldest", "drop_newest", "disconnect"])
+def test_a_key_belongs_to_the_policy_latest(policy: str | None) -> None:
+    said, places = refusal(with_channel("orders.*", policy=policy, key="data.id"))
+    assert said.startswith('channels."orders.*".key = \'data.id\': only the policy "latest" has a key; set it, ')
+    assert places == (("channels", "orders.*", "key"),)
+    check_together(with_channel("orders.*", policy=policy))
+
+
+@pytest.mark.parametrize(
+    "key", ["data", "data.a", "data.a b.0.ä", "event_type", "seq", "timestamp", "channel", "data.$x"]
+)
+def test_keys_that_lead_somewhere(key: str) -> None:
+    check_together(with_channel("signals", policy="latest", key=key))
+
+
+@pytest.mark.parametrize("key", ["", "sensor", ".data", "data.", "data..a", ".", "Data.a", "data a"])
+def test_a_key_that_leads_nowhere_is_refused(key: str) -> None:
+    said, places = refusal(with_channel("a", policy="latest", key=key))
+    assert said.startswith(f"channels.a.key = {key!r} is no path into an event; write it as data.sensor")
+    assert places == (("channels", "a", "key"),)
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+def test_a_channel_of_the_system_has_its_form(name: str) -> None:
+    said, places = refusal(with_channel(name, schema_file="a.json"))
+    assert said == f"channels.{name}.schema_file: the data of the system's own channels have their form; leave it out"
+    assert places == (("channels", name, "schema_file"),)
+    check_together(with_channel(f"{name}.*", schema_file="a.json"))
+
+
+def test_how_long_nobody_waits_need_not_be_said() -> None:
+    said, places = refusal(with_channel("a", block_timeout_ms=5))
+    assert said.startswith("channels.a.block_timeout_ms = 5: nobody waits without block = true; set it, or ")
+    assert places == (("channels", "a", "block_timeout_ms"),)
+    check_together(with_channel("a", block_timeout_ms=5, block=True))
+    check_together(with_channel("a", block_timeout_ms=1000))
+
+
 def test_the_channels_that_there_are_always_must_have_room() -> None:
     channels = {name: ChannelSettings() for name in ("a", "b", "metrics", "c.*")}
     check_together(Config(channels=channels, max_channels=len(CHANNELS) + 2))
@@ -161,7 +201,7 @@ def test_a_role_that_names_no_channel_is_doubted() -> None:
         "admin": RolePermissions(),
         "viewer": RolePermissions(subscribe=("metrics", "metricz", "m*", "x*"), publish=("orders.eu", "other")),
     }
-    config = Config(roles=roles, channels={"orders.*": ChannelSettings()})
+    config = Config(roles=roles, channels={"orders.*": ChannelSettings(schema_file="order.json")})
     check_together(config)
     assert list(misgivings(config)) == [
         "roles.viewer.subscribe[1] = 'metricz': there is no such channel; did you mean metrics?",

@@ -29,7 +29,10 @@ def test_as_a_file() -> None:
         max_connections_per_user=5,
         rate_http=None,
         roles={"shop": RolePermissions(publish=("orders.*",)), "a b": RolePermissions()},
-        channels={"orders.*": ChannelSettings(description="O", subscribe=("shop",)), "news": ChannelSettings()},
+        channels={
+            "orders.*": ChannelSettings(description="O", subscribe=("shop",), history_events=0, block=True),
+            "news": ChannelSettings(policy="latest", key="data.n", history_age_s=0.5, schema_file="news.json"),
+        },
     )
     sources = dict.fromkeys(KINDS, "default") | {
         "port": "--port",
@@ -63,8 +66,17 @@ def test_as_a_file() -> None:
         '[channels."orders.*"]',
         'description = "O"',
         'subscribe = ["shop"]',
+        "history_events = 0",
+        "block = true",
+        "block_timeout_ms = 1000",
         "[channels.news]",
         'description = ""',
+        "history_age_s = 0.5",
+        'policy = "latest"',
+        'key = "data.n"',
+        'schema_file = "news.json"',
+        "block = false",
+        "block_timeout_ms = 1000",
     ]
     assert "secret" not in text
 
@@ -111,7 +123,7 @@ def test_it_loads_again(tmp_path_factory: pytest.TempPathFactory, config: Config
 
 def test_as_data(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
-    file.write_text("drain_s = 2\n[channels.news]\n")
+    file.write_text("drain_s = 2\n[channels.news]\npolicy = 'disconnect'\n")
     environment = {"NEUROGRAPH_JWT_KEYS": SECRET, "NEUROGRAPH_JWKS": SECRET, "NEUROGRAPH_RATE_HTTP": "none"}
     loaded = load(str(file), environment, {"port": Flag("--port", "1")})
     data = json.loads(json.dumps(as_data(loaded)))
@@ -125,7 +137,10 @@ def test_as_data(tmp_path: Path) -> None:
     assert told["rate_http"] == {"value": None, "source": "NEUROGRAPH_RATE_HTTP"}
     assert told["jwt_keys"] == {"value": None, "hidden": True, "source": "NEUROGRAPH_JWT_KEYS"}
     assert told["jwks"] == {"value": None, "hidden": True, "source": "NEUROGRAPH_JWKS"}
-    assert told["channels"]["value"] == {"news": {"description": "", "subscribe": None, "publish": None}}
+    news = dict.fromkeys(ChannelSettings.__struct_fields__) | {
+        "description": "", "policy": "disconnect", "block": False, "block_timeout_ms": 1000,
+    }  # fmt: skip
+    assert told["channels"]["value"] == {"news": news}
 
 
 def test_a_secret_that_is_not_set_is_not_hidden() -> None:

@@ -6,6 +6,7 @@ from trio.testing import MockClock
 
 from router.config import Config
 from router.filters import Filter
+from router.hub import Hub
 from tests.router.harness import running
 from tests.router.telling import SLOW, at, away, publish, told
 
@@ -36,6 +37,33 @@ async def test_a_gap_counts_what_matched(autojump_clock: MockClock) -> None:
         client.flow()
         await world.settle()
         assert told(client.take()) == [3, 5, 7, 9, 11, (13, 17, 3, SLOW), 19, 21]
+
+
+async def test_others_get_their_turn_while_a_filter_is_asked(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pattern may take long over a long text."""
+    asked = 0
+    turns: list[int] = []
+
+    def matches(self: Filter, event: object) -> bool:
+        nonlocal asked
+        asked += 1
+        return asked % 2 == 0
+
+    async def turn(hub: Hub) -> None:
+        turns.append(asked)
+        await trio.lowlevel.checkpoint()
+
+    async with running() as world:
+        client = await world.connect()
+        client.subscribe("signals", filter=ODD)
+        await client.expect("subscribed")
+        monkeypatch.setattr(Filter, "matches", matches)
+        monkeypatch.setattr(Hub, "_yield_if_due", turn)
+        await publish(world, 40)
+        assert told(client.take()) == list(range(2, 41, 2))
+    assert turns == [16, 32, 40]
 
 
 async def test_equal_filters_are_asked_once(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:

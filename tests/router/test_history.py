@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
@@ -30,6 +30,14 @@ def seqs_in(ring: Ring, after: int = 0) -> list[int]:
     return found
 
 
+@pytest.fixture
+def joins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches are joined already where there are three of few events."""
+    monkeypatch.setattr("router.history._JOIN", 3)
+
+
+@pytest.mark.usefixtures("joins")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     sizes=st.lists(st.lists(st.integers(0, 50), min_size=1, max_size=5), max_size=12),
     max_events=st.integers(0, 8),
@@ -61,6 +69,71 @@ def test_it_holds_the_newest_events_that_the_bounds_allow(
         assert ring.is_sound()
         for after in range(ring.last + 1):
             assert seqs_in(ring, after) == [seq for seq in expected if seq > after]
+
+
+@given(
+    steps=st.lists(
+        st.lists(st.integers(0, 50), min_size=1, max_size=5)
+        | st.tuples(st.integers(0, 8), st.integers(1, 800), st.none() | st.integers(1, 4)),
+        max_size=12,
+    )
+)
+def test_it_takes_other_bounds_at_once(steps: list[list[int] | tuple[int, int, int | None]]) -> None:
+    """What a smaller bound has let go of does not come back under a larger one."""
+    max_events, max_bytes, max_age_ms = 5, 400, None
+    ring = Ring(max_events, max_bytes, max_age_ms)
+    held: list[tuple[int, int, int]] = []  # seq, bytes, time
+    for now, step in enumerate(steps):
+        if isinstance(step, list):
+            batch = event_batch("a", ring.last + 1, step)
+            held += [(ring.last + 1 + n, batch.ends[n] - batch.offset(n), now) for n in range(len(batch))]
+            ring.append(batch, now)
+        else:
+            max_events, max_bytes, max_age_ms = step
+            ring.set_bounds(*step, now)
+        while held and (
+            len(held) > max_events
+            or sum(size for _, size, _ in held) > max_bytes
+            or (max_age_ms is not None and held[0][2] <= now - max_age_ms)
+        ):
+            del held[0]
+        assert seqs_in(ring) == [seq for seq, _, _ in held]
+        assert ring.first == (held[0][0] if held else ring.last + 1)
+        assert ring.size == sum(size for _, size, _ in held)
+        assert ring.is_sound()
+
+
+def test_events_that_came_singly_are_joined(joins: None) -> None:
+    ring = Ring(100, 10_000)
+    singly = [event_batch("a", seq, [seq]) for seq in range(1, 8)]
+    for batch in singly:
+        ring.append(batch, 0)
+    assert [len(part) for part in ring.after(0)] == [3, 3, 1]
+    assert [len(part) for part in ring.after(1)] == [2, 3, 1]
+    frames = b"".join(bytes(part.buffer) for part in ring.after(0))
+    assert frames == b"".join(batch.buffer for batch in singly)
+    assert {part.epoch for part in ring.after(0)} == {singly[0].epoch}
+
+
+def test_large_batches_are_not_joined(joins: None) -> None:
+    ring = Ring(100, 1 << 20)
+    for first, sizes in ((1, [0]), (2, [0]), (3, [0, 0, 0]), (6, [0]), (7, [3000]), (8, [0])):
+        ring.append(event_batch("a", first, sizes), 0)
+    assert [len(part) for part in ring.after(0)] == [1, 1, 3, 1, 1, 1]
+
+
+def test_what_is_joined_goes_by_the_age_of_its_first_where_they_are_about_as_old(joins: None) -> None:
+    ring = Ring(100, 10_000, 300)
+    for seq, now in enumerate((0, 50, 100), 1):
+        ring.append(event_batch("a", seq), now)
+    ring.expire(299)
+    assert [len(part) for part in ring.after(0)] == [3]
+    ring.expire(300)
+    assert seqs_in(ring) == []
+    for seq, now in enumerate((300, 350, 401), 4):
+        ring.append(event_batch("a", seq), now)
+    ring.expire(600)
+    assert seqs_in(ring) == [5, 6]
 
 
 def test_what_is_too_old_goes_without_a_new_event_too() -> None:
@@ -149,10 +222,12 @@ def test_events_without_positions_are_before_nothing() -> None:
 
 def test_some_of_a_batch_remember_what_was_before_them() -> None:
     batch = event_batch("a", 5, [0, 1, 2, 3])
-    some = batch.select([1, 3], 2)
+    some, every, none = batch.select([1, 3], 2), batch.select(range(4), 2), batch.select([], 2)
+    assert some is not None
+    assert every is not None
+    assert none is None
     assert (some.seqs, some.before(0), some.before(1)) == ([6, 8], 2, 6)
     assert bytes(some.buffer) == batch.buffer[batch.ends[0] : batch.ends[1]] + batch.buffer[batch.ends[2] :]
-    every = batch.select(range(4), 2)
     assert every.buffer is batch.buffer
     assert every.before(0) == 2
 

@@ -16,6 +16,7 @@ from router.engine.memory import FULL_BATCH_BYTES
 from router.hub import Hub
 from router.lanes import Lane
 from router.letters import Depart, Drain, Emit, Events, Letter, SendTo, SubscribeTo
+from router.outbox import Outbox
 from router.protocol import Publish, reply
 from router.queues import Queue
 from router.sessions import Session
@@ -662,8 +663,13 @@ async def test_what_was_published_before_a_drain_comes_before_goodbye_however_lo
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Slow:
+        draining: Outbox | None = None
+
         def offer(self, queue: Queue, batch: Batch) -> None:
             autojump_clock.jump(0.001)
+
+        def waiting_for(self, queue: Queue) -> tuple[int, int]:
+            return 0, 0
 
     async with running() as world:
         for _ in range(200):

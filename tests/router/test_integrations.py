@@ -4,11 +4,12 @@ import dataclasses
 import datetime
 import inspect
 import json
+import re
 import subprocess
 import sys
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -24,6 +25,7 @@ from router.events import ActionData, ConnectionData, LogData, MetricsData, Sign
 from router.feeds.host import HostQueue, RouterClosedError
 from router.feeds.metrics import HostNumbers
 from router.letters import SendTo
+from router.schemas import Schema
 
 Json = dict[str, Any]
 
@@ -43,8 +45,8 @@ class Host:
         self.numbers = HostNumbers()
         self.broadcaster = Broadcaster(config, self.queue, self.numbers)
 
-    async def open(self, config: Config = CONFIG) -> None:
-        self.queue.open(Channels(config.channels))
+    async def open(self, config: Config = CONFIG, schemas: Mapping[str, Schema] = MappingProxyType({})) -> None:
+        self.queue.open(Channels(config.channels, schemas))
         await trio.lowlevel.checkpoint()
 
     def sent(self) -> tuple[str | None, str, Json]:
@@ -63,6 +65,26 @@ def host() -> Iterator[Host]:
         yield host
     finally:
         api.dismiss(host.broadcaster)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"id": "1"}, "id: the value is not of type \"integer\" (got '1')"),
+        ({}, "data.id is missing"),
+        ({"id": msgspec.Raw(b"nope")}, "data: can't be read (JSON is malformed: invalid character (byte 10))"),
+        ({"id": msgspec.Raw(b"1e999")}, "data[...]: number out of range"),
+    ],
+)
+async def test_data_must_fit_the_schema_of_their_channel(data: Json, said: str) -> None:
+    config = Config(channels={"orders.*": ChannelSettings(schema_file="order.json")})
+    schema = Schema('{"required": ["id"], "properties": {"id": {"type": "integer"}}}')
+    host = Host(config)
+    await host.open(config, {"orders.*": schema})
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        host.broadcaster.broadcast("orders.eu", "x", data)
+    assert host.broadcaster.broadcast("orders.eu", "x", {"id": 1})
+    assert host.sent() == ("orders.eu", "x", {"id": 1})
 
 
 # What becomes of a call

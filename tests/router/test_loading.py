@@ -332,7 +332,13 @@ def test_a_flag_that_cannot_be_used_is_named(name: str, value: object, said: str
         ("[roles]\na = {}\nviewer = 5", f":3: roles.viewer = 5: must be a table like {A_ROLE}"),
         ("[roles.viewer]\nsubscribe = '*'", ":2: roles.viewer.subscribe = '*': must be a list of texts"),
         ("[channels.'a.*']\n\nsubscribe = [\n'viewer',\n5]", ':3: channels."a.*".subscribe[1] = 5: must be text'),
-        ("[channels.a]\nsubscribe = {}", ':2: channels.a.subscribe = {}: must be a list of texts, or "none"'),
+        ("[channels.a]\nsubscribe = {}", ':2: channels.a.subscribe = {}: must be a list of texts'),
+        (
+            "[channels.a]\npolicy = 'latets'",
+            ":2: channels.a.policy = 'latets': must be drop_oldest, drop_newest, latest or disconnect",
+        ),
+        ("[channels.a]\nhistory_age_s = 'none'", f":2: channels.a.history_age_s = 'none': must be {A_NUMBER}"),
+        ("[channels.a]\nblock = 1", ":2: channels.a.block = 1: must be true or false"),
         ("[[channels]]\n", f":1: channels = [{{}}]: must be a table like {A_CHANNEL}"),
         (f"host = {{ a = '{'x' * 100}' }}", f":1: host = {{ a = \"{'x' * 73}…: must be text"),
         ("host = { a = '\u2028' }", r':1: host = { a = "\u2028" }: must be text'),
@@ -525,6 +531,13 @@ _entry = st.fixed_dictionaries(
         "subscribe": st.lists(st.sampled_from(["viewer", "admin", "x"])) | _values,
         "publish": st.lists(st.sampled_from(["viewer", "admin", "x"])) | _values,
         "description": _values,
+        "history_events": _numbers | _values,
+        "history_age_s": _numbers | _values,
+        "policy": st.sampled_from(["latest", "disconnect", "none"]) | _values,
+        "key": st.sampled_from(["data.id", "id"]) | _values,
+        "schema_file": st.text(max_size=8) | _values,
+        "block": _values,
+        "block_timeout_ms": _numbers | _values,
     },
 ) | _values  # fmt: skip
 _tables = st.dictionaries(st.sampled_from(["a", "viewer", "a.*", "connections", "Ä", "metrics"]), _entry, max_size=3)

@@ -533,3 +533,38 @@ def test_a_queue_that_is_the_largest_by_what_comes_back_pays() -> None:
     outbox.give_back(taken)
     assert (a.events, b.events) == (1, 4)
     assert entries_of(a) == [gap(1, 4), *events(5, 5)]
+
+
+# Who waits for room
+
+
+def test_room_is_up_to_the_bound_and_for_more_only_where_nothing_waits() -> None:
+    batch = event_batch("a", 1, [100] * 4)
+    outbox, _ = filled(batch, max_events=6, max_bytes=len(batch.buffer) + 200)
+    assert outbox.has_room(2, 200)
+    assert not outbox.has_room(3, 200)
+    assert not outbox.has_room(2, 201)
+    outbox.take(ROOMY)
+    assert outbox.has_room(100, ROOMY)
+
+
+@pytest.mark.parametrize("how", ["take", "take_all", "discard"])
+def test_who_waits_for_room_is_told_once_when_something_has_left(how: str) -> None:
+    outbox, queue = filled(event_batch("a", 1, [100, 100]))
+    told_to: list[str] = []
+    first, second, third = (lambda name=name: told_to.append(name) for name in "abc")
+    for tell in (first, second, third):
+        outbox.watch(tell)
+    outbox.unwatch(second)
+    assert told_to == []
+    match how:
+        case "take":
+            outbox.take(1)
+        case "take_all":
+            outbox.take_all(queue)
+        case _:
+            outbox.discard(queue)
+    assert told_to == ["a", "c"]
+    outbox.unwatch(first)
+    outbox.take(1)
+    assert told_to == ["a", "c"]

@@ -402,7 +402,7 @@ def test_the_past_goes_first_and_counts_for_no_bound() -> None:
     past = event_batch("a", 1, [0] * 5)
     outbox.replay([Past(queue, Slice(past, 0, 5)), Past(None, b"!")])
     outbox.put(queue, event_batch("a", 6, [0] * 2))
-    assert (outbox.events, outbox.waiting, outbox.queued(queue), outbox.dropped) == (2, 7, 7, 0)
+    assert (outbox.events, outbox.waiting, outbox.waiting_for(queue), outbox.dropped) == (2, 7, (7, 0), 0)
     pieces = outbox.take(ROOMY)
     assert b"".join(bytes(piece.buffer) for piece in pieces).startswith(past.buffer + b"!")
     assert not outbox
@@ -414,12 +414,12 @@ def test_what_is_left_of_a_past_comes_back_if_it_is_news() -> None:
     parts = [Past(queue, Slice(again, 0, 3), again=True), Past(queue, Slice(news, 0, 3)), Past(None, b"!")]
     outbox.replay([*parts, Past(queue, Gap("a", "e", 7, 8, 2, GapReason.SLOW_CONSUMER))])
     outbox.put(queue, event_batch("a", 9, [0] * 2))
-    assert (outbox.to_resend(queue), queue.resent) == (3, 3)
+    assert (outbox.waiting_for(queue)[1], queue.resent) == (3, 3)
     taken = outbox.take(len(again.buffer) + 1)
     send(taken, again.ends[0] + 1)
     outbox.give_back(taken)
     assert entries_of(queue) == [lost(4, 4), *events(5, 6), lost(7, 8), *events(9, 10)]
-    assert (outbox.to_resend(queue), queue.resent) == (0, 1), "one event is out"
+    assert (outbox.waiting_for(queue)[1], queue.resent) == (0, 1), "one event is out"
 
 
 def test_of_a_gap_that_is_only_in_part_news_that_part_comes_back() -> None:

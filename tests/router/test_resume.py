@@ -7,8 +7,10 @@ import trio
 from trio.testing import MockClock
 
 from router.config import Config
+from router.ledger import Ledger
 from tests.router.harness import Client, Json, World, running
-from tests.router.telling import BREAK, OVERFLOW, TRIMMED, Short, at, away, gap, publish, short, told
+from tests.router.telling import BREAK, OVERFLOW, SLOW, TRIMMED, Short, at, away, gap, publish, short, told
+from tests.router.test_ledger import ledger_of
 
 ODD = {"data.odd": 1}
 
@@ -139,12 +141,12 @@ async def test_what_a_detached_session_lost_is_one_gap_with_what_its_client_lost
     async with running(Config(detached_events=2, history_events=3)) as world:
         client = await gone(world, "signals", before=5, meanwhile=6)
         _, messages = await back(world, client, {"signals": at(world, 3)})
-        assert told(messages) == [gap(4, 9, OVERFLOW), 10, 11]
+        assert told(messages) == [gap(4, 8, OVERFLOW), 9, 10, 11]  # of 6, 7 and 8 nobody knows why they are gone
 
 
 async def test_a_client_that_has_what_waits_is_not_sent_it(autojump_clock: MockClock) -> None:
     """What was in flight when the connection died may have come, or not: the client knows."""
-    async with running(Config(detached_events=3)) as world:
+    async with running(Config(detached_events=3, history_events=3)) as world:
         client = await gone(world, "signals", before=2, meanwhile=7)
         again, messages = await back(world, client, {"signals": at(world, 8)})
         assert told(messages) == [9]
@@ -222,11 +224,116 @@ async def test_what_was_replaced_is_no_gap_and_does_not_come(autojump_clock: Moc
         assert third.usable
 
 
-async def test_what_a_policy_gave_up_stays_given_up(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest", "disconnect"])
+@pytest.mark.parametrize("positions", [3, None])
+async def test_what_was_given_up_and_is_held_comes_where_the_client_was_not_told_of_it(
+    policy: str, positions: int | None, autojump_clock: MockClock
+) -> None:
+    async with running(Config(detached_events=3)) as world:
+        client = await gone(world, "signals", policy=policy, meanwhile=6)
+        assert ledger_of(world, client).dropped == {OVERFLOW: 3}
+        where = {} if positions is None else {"signals": at(world, positions)}
+        again, messages = await back(world, client, where)
+        before = [] if positions is None else [4, 5]
+        assert told(messages) == [*before, 6, 7, 8, 9, 10, 11]
+        assert ledger_of(world, again) == Ledger(offered=11, matched=11, delivered=11, resent=len(before))
+        assert world.state.dropped_events() == 0
+
+
+async def test_a_gap_that_was_told_stays_one(autojump_clock: MockClock) -> None:
     async with running(Config(detached_events=3)) as world:
         client = await gone(world, "signals", policy="drop_newest", meanwhile=6)
-        _, messages = await back(world, client, {"signals": at(world, 3)})
-        assert told(messages) == [4, 5, 6, 7, 8, gap(9, 11, OVERFLOW)]
+        again = await world.connect(resume=client.token)
+        await world.settle()
+        assert told(again.take()) == [6, 7, 8, gap(9, 11, OVERFLOW)]
+        await away(world, again)
+        await publish(world, 1)
+        third, messages = await back(world, again, {"signals": at(world, 11)})
+        assert told(messages) == [12]
+        assert ledger_of(world, third).dropped == {OVERFLOW: 3}
+
+
+async def test_what_was_given_up_comes_as_far_as_it_is_held(autojump_clock: MockClock) -> None:
+    async with running(Config(detached_events=2, history_events=4)) as world:
+        client = await gone(world, "signals", meanwhile=7)
+        again, messages = await back(world, client, {"signals": at(world, 5)})
+        assert told(messages) == [gap(6, 8, OVERFLOW), 9, 10, 11, 12]
+        assert ledger_of(world, again) == Ledger(offered=12, matched=12, delivered=9, dropped={OVERFLOW: 3})
+
+
+async def test_of_what_was_given_up_that_comes_which_matches(autojump_clock: MockClock) -> None:
+    async with running(Config(detached_events=1, history_events=6)) as world:
+        client = await gone(world, "signals", meanwhile=10, filter=ODD)  # 7, 9, 11, 13 are lost, 10 and later held
+        again, messages = await back(world, client, {"signals": at(world, 5)})
+        assert told(messages) == [(7, 9, 2, OVERFLOW), 11, 13, 15]
+        assert ledger_of(world, again).dropped == {OVERFLOW: 2}
+
+
+async def test_what_was_given_up_is_not_asked_whether_it_matches_something_else(autojump_clock: MockClock) -> None:
+    async with running(Config(outbox_events=3)) as world:
+        client = await gone(world, "signals", filter=ODD, before=1)
+        again = await world.connect(resume=client.token)
+        again.stall(0)
+        await publish(world, 12)
+        again.subscribe("signals", filter={"data.half": {"$gte": 0}})
+        await world.settle()
+        await away(world, again)
+        third, messages = await back(world, again, {"signals": at(world, 1)})
+        assert told(messages) == [(3, 7, 3, SLOW), 9, 11, 13]
+        assert ledger_of(world, third).dropped == {SLOW: 3}
+
+
+async def test_what_was_given_up_of_another_epoch_is_gone(autojump_clock: MockClock) -> None:
+    async with running(Config(detached_events=2)) as world:
+        client = await gone(world, "signals", meanwhile=5)
+        world.state.begin_epoch()
+        await publish(world, 9)
+        again, messages = await back(world, client, {})
+        old, new = gap(6, 10, OVERFLOW), [1, 2, 3, 4, 5, 6, 7, 8, 9]
+        assert told(messages) == [old, gap(11, None, BREAK), *new]
+        assert ledger_of(world, again).dropped == {OVERFLOW: 2}, "what waited went over into the new account"
+
+
+async def test_what_was_given_up_and_is_held_no_more_stays_a_gap(autojump_clock: MockClock) -> None:
+    async with running(Config(detached_events=3, history_events=2)) as world:
+        client = await gone(world, "signals", meanwhile=6)
+        _, messages = await back(world, client, {"signals": at(world, 5)})
+        assert told(messages) == [gap(6, 8, OVERFLOW), 9, 10, 11]
+
+
+async def test_of_a_gap_that_a_filtered_client_has_in_part_nobody_knows_how_many_match(
+    autojump_clock: MockClock,
+) -> None:
+    async with running(Config(detached_events=1, history_events=1)) as world:
+        client = await gone(world, "signals", meanwhile=10, filter=ODD)
+        _, messages = await back(world, client, {"signals": at(world, 9)})
+        assert told(messages) == [(10, 13, 4, OVERFLOW, "inexact"), 15]
+
+
+async def test_what_was_given_up_comes_though_its_gap_is_inexact(autojump_clock: MockClock) -> None:
+    async with running(Config(detached_events=1, history_events=4)) as world:
+        client = await gone(world, "signals", meanwhile=10, filter=ODD)
+        stalled = await world.connect("resume=1", resume=client.token)
+        stalled.stall(0)
+        stalled.send("resume", positions={"signals": at(world, 9)})
+        await away(world, stalled)  # 13 is given up once more, and joins the gap before it
+        again, messages = await back(world, stalled, {"signals": at(world, 9)})
+        assert told(messages) == [(10, 11, 2, OVERFLOW, "inexact"), 13, 15]
+        assert ledger_of(world, again).dropped == {OVERFLOW: 3}
+
+
+async def test_what_comes_after_all_is_counted_as_lost_no_more(autojump_clock: MockClock) -> None:
+    async with running(Config(outbox_events=3, detached_events=2)) as world:
+        client = await gone(world, "signals", meanwhile=1)
+        world.state.begin_epoch()
+        again, _ = await back(world, client, {"signals": at(world, 0)})
+        again.stall(0)
+        await publish(world, 8, together=False)
+        await away(world, again)  # both bounds have cost something, in one gap
+        assert ledger_of(world, again).dropped == {BREAK: 1, SLOW: 5, OVERFLOW: 1}
+        third, messages = await back(world, again, {"signals": at(world, 0)})
+        assert told(messages) == [*range(1, 9)]
+        assert ledger_of(world, third).dropped == {BREAK: 1}
 
 
 # The wait
@@ -343,6 +450,22 @@ async def test_a_second_resume_starts_from_what_the_client_says_then(autojump_cl
         await world.settle()
         rest = told(third.take(), None)
         assert [*had, *rest] == [*range(2, 12), "resumed"]
+
+
+async def test_what_is_left_of_a_replay_stands_behind_what_was_sent_of_it(autojump_clock: MockClock) -> None:
+    async with running() as world:
+        await publish(world, 10)
+        client = await world.connect()
+        client.stall(600)
+        client.subscribe("signals", filter={"data.half": {"$gte": 2}}, recover={"signals": at(world, 0)})
+        await world.settle()
+        *_, last = told(client.take())
+        assert last in (5, 6, 7, 8), "some came, and some did not"
+        await away(world, client)
+        again = await world.connect(resume=client.token)
+        assert again.connected["positions"] == {"signals": at(world, last)}
+        await world.settle()
+        assert told(again.take()) == [*range(last + 1, 11)]
 
 
 async def test_without_positions_what_was_to_be_sent_again_is_not(autojump_clock: MockClock) -> None:

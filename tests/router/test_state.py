@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
+from msgspec import Raw
 
+from router import filters
 from router.batches import Batch, Slice
 from router.clock import Clock
 from router.config import Config
@@ -16,7 +18,7 @@ from router.lanes import Lane
 from router.letters import Emit
 from router.outbox import Outbox
 from router.protocol import Position
-from router.queues import Gap, Queue
+from router.queues import Gap, Policy, Queue
 from router.recovery import EpochBreak
 from router.sessions import Session
 from router.state import RouterState
@@ -41,12 +43,13 @@ class FakeLane:
     def wake(self) -> None:
         self.woken += 1
 
-    def in_flight(self, queue: Queue, *, again: bool = False) -> int:
-        return 0
-
     def offer(self, queue: Queue, batch: Batch) -> None:
         assert self.outbox is not None
         self.outbox.put(queue, batch)
+
+    def waiting_for(self, queue: Queue) -> tuple[int, int]:
+        assert self.outbox is not None
+        return self.outbox.waiting_for(queue)
 
 
 @pytest.fixture
@@ -369,6 +372,20 @@ def test_a_batch_that_broke_off_on_one_channel_is_in_no_gap_of_another(state: Ro
     state.begin_epoch()
     assert gap_of(session) == ("first", 1)
     assert gap_of(session, "logs") == ("first", 4)
+
+
+def test_a_new_epoch_tells_positions_anew(state: RouterState) -> None:
+    session = listener(state)
+    subscription = Subscription("signals", session.outlet)
+    subscription.set_options(filters.compile(Raw(b'{"event_type":"y"}')), Policy.DROP_OLDEST, None, 0)
+    state.subscribe(session, subscription)
+    for _ in range(2):
+        publish(state, 2)
+        flush(state)
+        assert state.untold_positions(session) == {"signals": Position(state.epoch, 2)}
+        assert state.untold_positions(session) == {}
+        state.begin_epoch()
+        session.outbox.take(1)
 
 
 def test_a_new_epoch_mends_the_table_and_the_ways_of_events(state: RouterState) -> None:

@@ -53,6 +53,54 @@ def test_there_are_no_more_than_allowed() -> None:
     assert streams.open("signals") is not None
 
 
+def bounds(streams: Streams, name: str) -> tuple[int, int, int | None]:
+    ring = streams[name].ring
+    return ring.max_events, ring.max_bytes, ring.max_age_ms
+
+
+def test_a_channel_keeps_as_much_of_its_past_as_its_settings_say_and_else_as_all_do() -> None:
+    channels = {
+        "orders.*": ChannelSettings(history_events=0),
+        "orders.big.*": ChannelSettings(history_bytes=77, history_age_s=0.25),
+        "jobs": ChannelSettings(),
+        "signals": ChannelSettings(history_events=9, history_bytes=8, history_age_s=7),
+    }
+    streams = Streams(Channels(channels), Config(history_events=5, history_bytes=400, history_age_s=3))
+    for name in ("orders.1", "orders.big.1"):
+        assert streams.open(name) is not None
+    assert bounds(streams, "metrics") == bounds(streams, "jobs") == (5, 400, 3000)
+    assert bounds(streams, "orders.1") == (0, 400, 3000)
+    assert bounds(streams, "orders.big.1") == (5, 77, 250)
+    assert bounds(streams, "signals") == (9, 8, 7000)
+
+
+def test_a_channel_may_have_an_age_where_the_others_have_none() -> None:
+    streams = Streams(Channels({"jobs": ChannelSettings(history_age_s=1)}), Config())
+    for name in ("jobs", "signals"):
+        publish(streams, name, 1000)
+    streams.expire(1999)
+    assert streams["jobs"].ring.events == 1
+    streams.expire(2000)
+    assert (streams["jobs"].ring.events, streams["signals"].ring.events) == (0, 1)
+
+
+def test_other_settings_count_for_the_pasts_that_there_are() -> None:
+    channels = Channels({"jobs": ChannelSettings(), "gone": ChannelSettings(history_events=2), **FAMILY})
+    streams = Streams(channels, Config(history_events=3))
+    for name in ("jobs", "orders.1", "gone", "signals"):
+        for at_ms in range(4):
+            publish(streams, name, at_ms)
+    channels.configure({"orders.*": ChannelSettings(history_events=1), "jobs": ChannelSettings(history_age_s=0.001)})
+    streams.configure(4)
+    kept = {stream.name: stream.ring.events for stream in streams if stream.ring.last}
+    assert kept == {"jobs": 0, "orders.1": 1, "gone": 2, "signals": 3}
+    channels.configure({"late": ChannelSettings(), **FAMILY})
+    streams.configure(5)
+    assert "late" in streams
+    publish(streams, "orders.1", 5)
+    assert [each.batch.seqs for each in streams["orders.1"].ring.after(0)] == [range(4, 5), range(5, 6)]
+
+
 def test_idle_is_what_nobody_reads_and_had_no_event_for_so_long() -> None:
     streams = Streams(Channels(FAMILY), Config(max_channels=100))
     for name, at_ms in (("orders.old", 100), ("orders.new", 101), ("orders.read", 50)):

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from router.batches import Batch
+from router.outbox import Outbox
 from router.queues import Queue
 from router.subscriptions import Group, Subscription, Subscriptions
 
@@ -15,11 +16,16 @@ CHANNELS = ("metrics", "signals", "logs")
 class Taker:
     """An outlet that keeps what it is offered."""
 
+    draining: Outbox | None = None
+
     def __init__(self) -> None:
         self.taken: list[tuple[Queue, Batch]] = []
 
     def offer(self, queue: Queue, batch: Batch) -> None:
         self.taken.append((queue, batch))
+
+    def waiting_for(self, queue: Queue) -> tuple[int, int]:
+        return 0, 0
 
 
 def subscription(channel: str = "signals") -> Subscription:

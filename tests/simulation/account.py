@@ -1,139 +1,179 @@
-"""What really was published, and what one client makes of the messages about one channel."""
+"""What one client makes of the messages about one channel: where it is, and whether anything is missing unsaid."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
-from unittest import mock
+from typing import NamedTuple
 
-from router.batches import Batch
-from router.engine.memory import Stream
-
-Json = dict[str, Any]
-Wants = Callable[[Json], bool]
-#: (epoch, seq)
-Place = tuple[str, int]
+from tests.router.harness import Json
+from tests.simulation.truth import Place, Truth, Wants
 
 
-class Truth:
-    """All events that were fanned out, by epoch and channel, and the epochs in their order."""
+class Ask(NamedTuple):
+    """What a subscription asks for, behind a place.
 
-    def __init__(self) -> None:
-        self.epochs: list[str] = []
-        self.events: dict[tuple[str, str], dict[int, Json]] = {}
+    Attributes:
+        behind: The place.
+        wants: Its filter.
+        latest: Its policy is `latest`: of those that are replaced it is told nothing.
+        key: The field of `data` whose latest it wants; None: there is one key.
+    """
 
-    def between(self, epoch: str, channel: str, after: int, to: int) -> Iterator[tuple[int, Json]]:
-        """The events of these positions."""
-        known = self.events.get((epoch, channel), {})
-        return ((seq, known[seq]) for seq in range(after + 1, to + 1) if seq in known)
+    behind: Place
+    wants: Wants
+    latest: bool = False
+    key: str | None = None
 
-    @contextmanager
-    def recorded(self) -> Iterator[None]:
-        """Write down what every stream fans out."""
-        flush = Stream.flush
 
-        def recording(stream: Stream, epoch: str) -> Batch | None:
-            batch = flush(stream, epoch)
-            if batch is not None:
-                self.begin(epoch)
-                assert batch.seqs is not None
-                known = self.events.setdefault((epoch, stream.name), {})
-                for index, seq in enumerate(batch.seqs):
-                    assert seq not in known, "a position means one event"
-                    known[seq] = json.loads(bytes(batch.payload(index)))["data"]
-            return batch
+class Replay(NamedTuple):
+    """A resume that was done and whose `resumed` has not come.
 
-        with mock.patch.object(Stream, "flush", recording):
-            yield
+    Attributes:
+        epoch: The current one then.
+        first: What a policy had given up and the client was not told yet comes again, from here on: as far as the
+            history holds it, and behind the place where the client has asked for what it does now.
+        last: The last event that the history held.
+        strict: Such events are known: the position is, and the policy is not `latest`, under which some are replaced.
+    """
 
-    def begin(self, epoch: str) -> None:
-        """Know an epoch."""
-        if epoch not in self.epochs:
-            self.epochs.append(epoch)
+    epoch: str
+    first: int
+    last: int
+    strict: bool
 
 
 @dataclass
 class Account:
-    """One client's account of one channel: where it is, and what it was told.
+    """One client's account of one channel.
+
+    The ledger's figures are compared with its own. Where those cannot be known (a new epoch begins the ledger anew;
+    what a dead connection had in flight is counted as the server saw it) `unsure` says so, and they are taken over
+    when next nothing is under way.
 
     Attributes:
         truth: What really was published.
         channel: Its name.
         place: Where the client is.
-        latest: The policy is `latest`: of those replaced it is told nothing.
-        key: The field of `data` whose latest it wants; None: there is one key.
-        wants: What it asks for, and behind which place.
+        asks: What it asks for, and did, in order.
+        joined: The last event when it began: what it asked for of the past is up to there.
+        epoch: Whose sums it compares.
         high: The last seq that it was told of, by epoch.
         delivered: Events that it was sent for the first time.
         resent: Events that it was sent again.
-        lost: Events that it was told are missing, the first time; None: it can't be known.
+        lost: Events that it was told are missing, the first time.
+        unsure: These three are not known.
         honest: Where it is where it has claimed to be further, and has not been contradicted yet.
         broken: It was told that the epoch is over, and where it goes on may still be told.
-        epoch: Whose sums these are.
+        known: What it had been told of before that, where what it is told again need not be whole.
+        told_again: It may be told of the end of an epoch that it has left already: its last connection only had
+            `send_all`, and how much of what was in flight came is not known to the server.
+        replay: What a resume is to bring.
+        cut: In that, gaps left out events which the history held: there were more than a replay may have.
+        again: What it asked for at the last resume: that goes for what comes again.
     """
 
     truth: Truth
     channel: str
     place: Place
-    latest: bool
-    key: str | None
-    wants: list[tuple[Place, Wants]]
+    asks: list[Ask]
+    joined: Place
     epoch: str
     high: dict[str, int] = field(default_factory=dict)
     delivered: int = 0
     resent: int = 0
-    lost: int | None = 0
-    broken: bool = False
+    lost: int = 0
+    unsure: bool = False
     honest: Place | None = None
+    broken: bool = False
+    told_again: bool = False
+    known: Place | None = None
+    replay: Replay | None = None
+    cut: bool = False
+    again: Ask | None = None
 
-    def __post_init__(self) -> None:
-        self.high.setdefault(*self.place)
+    # What it is to be told of
+
+    def _ask_at(self, epoch: str, seq: int) -> Ask:
+        """What it asked for when an event came."""
+        if len(self.asks) > 1:
+            event = self.truth.order((epoch, seq))
+            for ask in reversed(self.asks):
+                if self.truth.order(ask.behind) < event:
+                    return ask
+        return self.asks[0]
+
+    def _wants_again(self, data: Json) -> bool:
+        """Whether it wants an event to come again."""
+        return (self.again or self.asks[0]).wants(data)
+
+    def _may_replace(self, epoch: str, seq: int) -> list[Ask]:
+        """When `latest` was its policy while an event could wait: since it came."""
+        first = self.asks.index(self._ask_at(epoch, seq))
+        return [ask for ask in self.asks[first:] if ask.latest]
 
     def expected(self, epoch: str, after: int, to: int) -> list[int]:
-        """What it is to be told of between two positions: what it asked for then and, of what comes again, now."""
-        high, wants_now = self.high.get(epoch, 0), self.wants[-1][1]
+        """What it is to be told of between two positions: what it asked for then and, of what comes again, lately."""
+        high, wants_again = self.high.get(epoch, 0), self._wants_again
         return [
             seq
-            for seq, event in self.truth.between(epoch, self.channel, after, to)
-            if self._asked_at(epoch, seq)(event) and (seq > high or wants_now(event))
+            for seq, data in self.truth.between(epoch, self.channel, after, to)
+            if self._ask_at(epoch, seq).wants(data) and (seq > high or wants_again(data))
         ]
 
-    def possible(self, epoch: str, after: int, to: int) -> list[int]:
-        """What it may be told of: of what comes again, what it asks for now, though it did not then."""
-        high, wants_now = self.high.get(epoch, 0), self.wants[-1][1]
+    def _possible(self, epoch: str, after: int, to: int) -> list[int]:
+        """What it may be told of: of what comes again, what it asked for lately, though it did not then."""
+        high, wants_again = self.high.get(epoch, 0), self._wants_again
         return [
             seq
-            for seq, event in self.truth.between(epoch, self.channel, after, to)
-            if self._asked_at(epoch, seq)(event) or (seq <= high and wants_now(event))
+            for seq, data in self.truth.between(epoch, self.channel, after, to)
+            if self._ask_at(epoch, seq).wants(data) or (seq <= high and wants_again(data))
         ]
 
-    def _asked_at(self, epoch: str, seq: int) -> Wants:
-        """What it asked for when an event came."""
-        order = self.truth.epochs.index
-        asked = [wants for (of, after), wants in self.wants if (order(of), after) < (order(epoch), seq)]
-        return asked[-1] if asked else self.wants[0][1]
+    def nothing_missing(self, to: int, behind: int = 0) -> None:
+        """Nothing that it was to be told of stands between where it is (or another seq, if later) and a position."""
+        epoch, last = self.place
+        if self.known is not None and self.known[0] == epoch:
+            behind = max(behind, self.known[1])
+        missing = self.expected(epoch, max(last, behind), to)
+        if missing:
+            missing = [seq for seq in missing if not self._replaced(epoch, seq)]
+        assert not missing, f"unannounced: {missing[:5]} … of {len(missing)} up to {to}, of {self}"
+
+    def _replaced(self, epoch: str, seq: int) -> bool:
+        """Whether a younger event of its key has come, and `latest` was the policy while both could wait."""
+        data = self.truth.event(epoch, self.channel, seq).data
+        return any(self._has_younger(epoch, seq, ask.key, data) for ask in self._may_replace(epoch, seq))
+
+    def _has_younger(self, epoch: str, seq: int, key: str | None, data: Json) -> bool:
+        epochs = self.truth.epochs[self.truth.epochs.index(epoch) :]
+        return any(
+            self._ask_at(of, other).wants(event) and (key is None or event.get(key) == data.get(key))
+            for of in epochs
+            for other, event in self.truth.between(
+                of, self.channel, seq if of == epoch else 0, len(self.truth.events(of, self.channel))
+            )
+        )
+
+    # What it is told
 
     def take(self, message: Json, current_epoch: str) -> None:
         """A message about the channel."""
-        self.honest = None
         match message.get("type"):
             case None:
-                self._take_event(message["seq"], message["data"])
+                self._take_event(message)
             case "gap":
                 self._take_gap(message, current_epoch)
             case _:
                 position = message["positions"][self.channel]
                 self._take_position(position["epoch"], position["seq"])
+        self.honest = None
 
-    def _take_event(self, seq: int, data: Json) -> None:
-        epoch, last = self.place
-        assert seq > last, f"{seq} after {last}"
+    def _take_event(self, message: Json) -> None:
+        (epoch, last), seq, data = self.place, message["seq"], message["data"]
+        assert seq > last, f"{seq} after {last}, of {self}"
         self.nothing_missing(seq - 1)
-        assert self.truth.events[epoch, self.channel][seq] == data
-        assert self._asked_at(epoch, seq)(data) or self.wants[-1][1](data), "nobody asked for this"
+        assert self.truth.event(epoch, self.channel, seq) == (data, message["timestamp"])
+        assert self._ask_at(epoch, seq).wants(data) or self._wants_again(data), "nobody asked for this"
         if seq > self.high.get(epoch, 0):
             self.delivered += 1
         else:
@@ -145,70 +185,125 @@ class Account:
             assert seq == 0
             self.place = (epoch, 0)
         else:
-            assert epoch == self.place[0]
-            assert seq >= self.place[1]
+            assert epoch == self.place[0], (epoch, seq, self)
+            assert seq >= self.place[1], (epoch, seq, self)
             self.nothing_missing(seq)
             self._move(epoch, seq)
 
     def _take_gap(self, gap: Json, current_epoch: str) -> None:
         epoch, last = self.place
-        assert gap["epoch"] == epoch, (gap, self.place)
-        assert gap["from"] > last
+        if gap["epoch"] != epoch and self.told_again:
+            assert gap["reason"] == "epoch_changed"
+            return
+        assert gap["epoch"] == epoch, (gap, self)
+        if gap["from"] is None:  # since a time that the history does not reach back to
+            assert (gap["reason"], gap["to"], gap["count"]) == ("history_trimmed", last, None)
+            return
+        assert gap["from"] > last, (gap, self)
         self.nothing_missing(gap["from"] - 1)
         if gap["reason"] == "epoch_changed":
             assert (gap["to"], gap["count"]) == (None, None)
             self.place, self.broken = (current_epoch, 0), True
-            return
+        else:
+            self._take_loss(gap)
+
+    def _take_loss(self, gap: Json) -> None:
+        epoch = self.place[0]
         first, to, count = gap["from"], gap["to"], gap["count"]
-        matching = self.expected(epoch, first - 1, to)
-        high = self.high.get(epoch, 0)
+        assert first <= to
+        matching, high = self.expected(epoch, first - 1, to), self.high.get(epoch, 0)
+        some_replaced = bool(self._may_replace(epoch, first))
         if gap.get("exact", True):
-            assert count > 0
-            assert self.latest or len(matching) <= count, (gap, matching)
-            assert count <= len(self.possible(epoch, first - 1, to)), (gap, matching)
+            assert 0 < count <= len(self._possible(epoch, first - 1, to)), (gap, matching, self)
+            assert some_replaced or len(matching) <= count, (gap, matching, self)
         elif first > high:
-            assert len(matching) <= count <= to - first + 1
-        if self.latest and first <= high < to:
-            self.lost = None
-        elif self.lost is not None and to > high:
+            assert some_replaced or len(matching) <= count
+            assert count <= to - first + 1
+        self._look_for_held(gap, matching)
+        if some_replaced and first <= high < to:
+            self.unsure = True
+        elif to > high:
             self.lost += count if first > high else len(self.expected(epoch, high, to))
         self._move(epoch, to)
 
-    def nothing_missing(self, to: int) -> None:
-        """Nothing that it was to be told of stands between where it is and a position."""
-        epoch, last = self.place
-        missing = self.expected(epoch, last, to)
-        if self.latest:
-            missing = [seq for seq in missing if not self._replaced(epoch, seq)]
-        assert not missing, f"unannounced: {missing[:5]} … of {len(missing)} up to {to}, of {self}"
-
-    def _replaced(self, epoch: str, seq: int) -> bool:
-        """Whether a younger event of its key has come."""
-        key = self.key and self.truth.events[epoch, self.channel][seq].get(self.key)
-        return any(
-            self._asked_at(of, other)(event) and (self.key and event.get(self.key)) == key
-            for of in self.truth.epochs[self.truth.epochs.index(epoch) :]
-            for other, event in self.truth.events.get((of, self.channel), {}).items()
-            if of != epoch or other > seq
-        )
+    def _look_for_held(self, gap: Json, matching: list[int]) -> None:
+        """What a policy gave up and the client was not told yet is replayed, as far as the history holds it."""
+        replay = self.replay
+        if replay is None or not replay.strict or self.place[0] != replay.epoch:
+            return
+        if any(replay.first <= seq <= replay.last for seq in matching):
+            assert gap["reason"] == "buffer_overflow", (gap, self)
+            self.cut = True
 
     def _move(self, epoch: str, seq: int) -> None:
         self.place, self.broken = (epoch, seq), False
         self.high[epoch] = max(self.high.get(epoch, 0), seq)
 
-    def go_on_from(self, epoch: str, seq: int) -> None:
-        """The server goes on from its own mark: what was in flight may be lost."""
-        if epoch == self.place[0]:
-            seq = max(seq, self.place[1])
-        self._move(epoch, seq)
+    # Coming back
 
-    def claim(self, epoch: str, seq: int) -> None:
+    def claim(self, position: Place) -> None:
         """The client says that it is here."""
-        if (epoch, seq) > self.place:
+        if self.truth.order(position) > self.truth.order(self.place):
             self.honest = self.place
-        self.place = (epoch, seq)
+        self.place = position
 
     def withdraw(self) -> None:
-        """Its connection is gone, with what it claimed."""
+        """Its connection is gone, with what it claimed and what that was to bring."""
         if self.honest is not None:
             self.place, self.honest = self.honest, None
+        self.replay, self.cut = None, False
+
+    def begin_replay(self, epoch: str, flushed: int, history: int) -> None:
+        """What the client says was heard.
+
+        Args:
+            epoch: The current one then.
+            flushed: The channel's last event then.
+            history: How many are held.
+        """
+        of, seq = self.place
+        asked_in, asked_behind = self.joined if len(self.asks) == 1 else self.asks[-1].behind
+        first = max(1, flushed - history + 1, asked_behind + 1 if asked_in == epoch else 0)
+        strict = of == epoch and seq <= flushed and not self.asks[-1].latest
+        self.replay, self.cut = Replay(epoch, first, flushed, strict), False
+        self.again = self.asks[-1]
+
+    def end_replay(self) -> bool:
+        """`resumed` has come: all of the past has. Returns whether events that the history held were left out."""
+        replay, cut = self.replay, self.cut
+        assert replay is not None
+        assert self.place[0] == replay.epoch
+        self.nothing_missing(replay.last)
+        self._move(replay.epoch, max(replay.last, self.place[1]))
+        self.replay, self.cut = None, False
+        return cut
+
+    def welcome(self, mark: Place, epoch_now: str, *, told_again: bool) -> None:
+        """The server knows it on a new connection, where it would go on from this mark.
+
+        Args:
+            mark: As `connected` has it.
+            epoch_now: Likewise.
+            told_again: The last connection could only `send_all`: how much of a chunk is out cannot be known, so what
+                was in flight may come again. That is all that is promised then: it comes from the mark on, whole, in
+                order, and once.
+        """
+        self.withdraw()
+        self.told_again, self.known = told_again, None
+        if told_again:
+            epoch, seq = mark
+            if epoch != epoch_now:
+                # Of an epoch that is over the mark may be too low: where filters or options changed, it names what
+                # the group got last.
+                self.known = epoch, self.high.get(epoch, 0)
+            order = self.truth.epochs.index
+            self.high = {of: high for of, high in self.high.items() if order(of) <= order(epoch)}
+            self.high[epoch] = min(seq, self.high.get(epoch, seq))
+            self.unsure = True
+
+    def go_on_from(self, epoch: str, seq: int) -> None:
+        """The server goes on from its mark: all before was handed to the kernel, and the client has read that."""
+        if epoch == self.place[0]:
+            self.nothing_missing(seq, behind=self.high.get(epoch, 0))
+            seq = seq if self.told_again else max(seq, self.place[1])
+        self._move(epoch, seq)
