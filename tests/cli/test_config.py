@@ -94,15 +94,16 @@ def test_the_line_of_a_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err.startswith(f"neurograph-router: {file}:2: jwt_keys[0]: 5 bytes are too short")
 
 
-def test_the_line_of_the_very_channel_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", ["config", "serve"])
+async def test_the_line_of_the_very_channel_is_told(command: str, tmp_path: Path) -> None:
     file = tmp_path / "router.toml"
     file.write_text('[channels.a]\n[channels."b.*"]\npolicy = "latest"\nschema_file = "/nowhere/b.json"\n')
-    for command in ("config", "serve"):
-        assert exit_code_of(command, "--config", str(file)) == 2
-        assert capsys.readouterr().err.splitlines()[-1] == (
-            f"neurograph-router: {file}:4: channels.\"b.*\".schema_file = '/nowhere/b.json': "
-            "the file cannot be read: No such file or directory"
-        )
+    done = await run(command, "--config", str(file))
+    assert done.code == 2
+    assert done.err.splitlines()[-1] == (
+        f"neurograph-router: {file}:4: channels.\"b.*\".schema_file = '/nowhere/b.json': "
+        "the file cannot be read: No such file or directory"
+    )
 
 
 async def test_files_that_are_good_leave_no_word(tmp_path: Path) -> None:
