@@ -92,12 +92,12 @@ def behind(channel: str, ring: Ring, epoch: str, position: Position, wanted: Fil
     if seq < ring.first - 1:
         last = ring.first - 1
         entries.append(Gap(channel, epoch, seq + 1, last, last - seq, GapReason.HISTORY_TRIMMED, exact=wanted is None))
-    return Missed(seq, [*entries, *matching(ring.after(seq), wanted, seq)])
+    return Missed(seq, [*entries, *matching(ring.after(seq), wanted, max(seq, ring.first - 1))])
 
 
 def newest(ring: Ring, events: int, wanted: Filter | None) -> Missed:
     """The last events that match, as far as they are held."""
-    found: list[Gap | Slice] = []
+    found: list[Slice] = []
     start = ring.last
     for part in reversed(list(matching(ring.after(0), wanted, 0))):
         if len(part) > events:
@@ -107,7 +107,9 @@ def newest(ring: Ring, events: int, wanted: Filter | None) -> Missed:
         start = seq_of(part, part.start) - 1
         if not events:
             break
-    return Missed(start, found[::-1])
+    if found:
+        found[-1].behind = start
+    return Missed(start, [*reversed(found)])
 
 
 def since(channel: str, ring: Ring, epoch: str, timestamp: str, wanted: Filter | None) -> Missed:
@@ -153,7 +155,7 @@ def restored(gap: Gap, ring: Ring, wanted: Filter | None, behind: int) -> list[G
     before = gap.before if first == gap.first else first - 1
     held = (up_to(each, gap.last) for each in ring.after(first - 1))
     found = list(matching((each for each in held if each is not None), wanted, before))
-    left = gap.count - count(found) if gap.exact else first - gap.first
+    left = min(gap.count - count(found), first - gap.first)
     if not left:
         return list(found)
     return [Gap(gap.of, gap.epoch, gap.first, first - 1, left, gap.reason, gap.exact, gap.behind), *found]

@@ -215,7 +215,7 @@ class RouterState:
             and not session.outbox.held
             and not session.outbox.holds(queue)
             and not (lane is not None and lane.carries(queue))
-            and not (self.fan_out is not None and self.fan_out.on_the_way_to(subscription))
+            and (self.fan_out is None or self.fan_out.stream.name != subscription.channel)
         )
 
     def buffered_events(self) -> int:

@@ -8,7 +8,7 @@ from router.config import Config
 from router.filters import Filter
 from router.hub import Hub
 from tests.router.harness import running
-from tests.router.telling import SLOW, at, away, publish, told
+from tests.router.telling import BREAK, SLOW, at, away, gap, publish, short, told
 
 ODD = {"data.odd": 1}
 
@@ -199,3 +199,22 @@ async def test_after_a_new_epoch_positions_are_of_it(autojump_clock: MockClock) 
         await publish(world, 2)
         await trio.sleep(31)
         assert client.take()[-1] == {"type": "position", "positions": {"signals": at(world, 2)}}
+
+
+async def test_no_position_is_told_amid_a_fan_out_that_broke_off(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError
+
+    async with running(Config(heartbeat_s=1), watched=True) as world:
+        client = await world.connect()
+        client.subscribe("signals", filter=ODD)
+        await client.expect("subscribed")
+        await trio.sleep(0.95)  # the router is not back when the heartbeat comes
+        with monkeypatch.context() as patch:
+            patch.setattr("router.lanes.Lane.offer", fail)
+            await publish(world, 2)
+        await trio.sleep(1)
+        [lost, _] = client.take()
+        assert short(lost) == gap(1, None, BREAK)

@@ -310,6 +310,19 @@ async def test_of_a_gap_that_a_filtered_client_has_in_part_nobody_knows_how_many
         assert told(messages) == [(10, 13, 4, OVERFLOW, "inexact"), 15]
 
 
+async def test_a_gap_of_which_nothing_is_held_stays_as_it_is(autojump_clock: MockClock) -> None:
+    async with running(Config(history_events=2, detached_events=1)) as world:
+        await publish(world, 6)
+        client = await world.connect()
+        client.stall(0)
+        client.subscribe("signals", filter=ODD, recover={"signals": at(world, 0)})
+        await away(world, client)
+        await publish(world, 6)  # 5, 7 and 9 are given up, and join what the history had lost
+        again, messages = await back(world, client, {})
+        assert told(messages) == [(1, 9, 7, OVERFLOW, "inexact"), 11]
+        assert ledger_of(world, again).dropped == {TRIMMED: 4, OVERFLOW: 3}
+
+
 async def test_what_was_given_up_comes_though_its_gap_is_inexact(autojump_clock: MockClock) -> None:
     async with running(Config(detached_events=1, history_events=4)) as world:
         client = await gone(world, "signals", meanwhile=10, filter=ODD)
@@ -466,6 +479,41 @@ async def test_what_is_left_of_a_replay_stands_behind_what_was_sent_of_it(autoju
         assert again.connected["positions"] == {"signals": at(world, last)}
         await world.settle()
         assert told(again.take()) == [*range(last + 1, 11)]
+
+
+async def test_a_gap_that_was_told_is_told_again_to_a_client_that_is_before_it(autojump_clock: MockClock) -> None:
+    async with running(Config(history_events=2)) as world:
+        await publish(world, 5)
+        client = await world.connect()
+        client.stall(380)
+        client.subscribe("signals", filter=ODD, recover={"signals": at(world, 0)})
+        await world.settle()
+        trimmed = gap(1, 3, TRIMMED, "inexact")
+        assert told(client.take()) == [trimmed], "and no event yet"
+        await away(world, client)
+        _, messages = await back(world, client, {"signals": at(world, 0)})
+        assert told(messages) == [trimmed, 5]
+
+
+@pytest.mark.parametrize(
+    ("past", "start"), [({"last": 2}, 7), ({"since": "2024-12-29T12:00:00.000Z"}, 1), ({"recover": 1}, 1)]
+)
+async def test_the_past_that_waits_stands_behind_where_the_subscription_began(
+    past: Json, start: int, autojump_clock: MockClock
+) -> None:
+    async with running(Config(history_events=9)) as world:
+        await publish(world, 10)
+        client = await world.connect()
+        if "recover" in past:
+            past = {"recover": {"signals": at(world, past["recover"])}}
+        client.stall(0)
+        client.subscribe("signals", filter={"data.half": 4}, **past)  # 8 and 9
+        await world.settle()
+        await away(world, client)
+        again = await world.connect(resume=client.token)
+        assert again.connected["positions"] == {"signals": at(world, start)}
+        await world.settle()
+        assert told(again.take())[-2:] == [8, 9]
 
 
 async def test_without_positions_what_was_to_be_sent_again_is_not(autojump_clock: MockClock) -> None:

@@ -220,7 +220,7 @@ class Account:
             assert some_replaced or len(matching) <= count
             assert count <= to - first + 1
         self._look_for_held(gap, matching)
-        if some_replaced and first <= high < to:
+        if first <= high < to and (some_replaced or not gap.get("exact", True)):
             self.unsure = True
         elif to > high:
             self.lost += count if first > high else len(self.expected(epoch, high, to))
@@ -267,6 +267,8 @@ class Account:
         strict = of == epoch and seq <= flushed and not self.asks[-1].latest
         self.replay, self.cut = Replay(epoch, first, flushed, strict), False
         self.again = self.asks[-1]
+        # What was replaced may come after all, for the first time; the ledger has done with it, and calls it resent.
+        self.unsure = self.unsure or any(ask.latest for ask in self.asks)
 
     def end_replay(self) -> bool:
         """`resumed` has come: all of the past has. Returns whether events that the history held were left out."""
@@ -290,8 +292,8 @@ class Account:
         """
         self.withdraw()
         self.told_again, self.known = told_again, None
+        epoch, seq = mark
         if told_again:
-            epoch, seq = mark
             if epoch != epoch_now:
                 # Of an epoch that is over the mark may be too low: where filters or options changed, it names what
                 # the group got last.
@@ -300,10 +302,14 @@ class Account:
             self.high = {of: high for of, high in self.high.items() if order(of) <= order(epoch)}
             self.high[epoch] = min(seq, self.high.get(epoch, seq))
             self.unsure = True
+        elif epoch == self.place[0]:
+            # All before was handed to the kernel, and the client has read that; or it was replaced.
+            high = self.high.get(epoch, 0)
+            self.nothing_missing(seq, behind=high)
+            self.high[epoch] = max(seq, high)
 
     def go_on_from(self, epoch: str, seq: int) -> None:
-        """The server goes on from its mark: all before was handed to the kernel, and the client has read that."""
-        if epoch == self.place[0]:
-            self.nothing_missing(seq, behind=self.high.get(epoch, 0))
-            seq = seq if self.told_again else max(seq, self.place[1])
+        """The server goes on from its mark."""
+        if epoch == self.place[0] and not self.told_again:
+            seq = max(seq, self.place[1])
         self._move(epoch, seq)

@@ -54,8 +54,9 @@ class Faults:
             self._killer.break_off(dice.randrange(12))
         else:
             self._doom_service("router")
-        for _ in range(3):
-            await dice.choice([steps.publish, steps.publish, steps.repeat, steps.send_to, steps.speak])()
+        publishing = [steps.publish, steps.publish, steps.crowd, steps.repeat, steps.send_to]
+        for _ in range(4):
+            await dice.choice([*publishing, steps.speak, steps.ask_what, steps.ask_anew])()
         await self._come_back()
 
     def _doom_service(self, name: str) -> None:

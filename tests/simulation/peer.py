@@ -68,7 +68,7 @@ class Peer:
     @property
     def reads(self) -> bool:
         """Whether it has a connection and reads all that comes."""
-        return self.client is not None and self.client.wire.room is None
+        return self.client is not None and self.client.wire.room is None and not self.client.gone
 
     @property
     def all_answered(self) -> bool:
@@ -87,8 +87,7 @@ class Peer:
         """Go on with another connection, which has been told `connected`; one that is open is left to its end."""
         connected = client.connected
         if self.client is not None:
-            self.elders[self.client] = 0
-            self.lose()
+            self.leave()
         self.client, self.client_id, self.token = client, connected["client_id"], connected["reconnection_token"]
         self._epoch = connected["epoch"]
         self._order.clear()
@@ -112,6 +111,12 @@ class Peer:
             if name in self.accounts:
                 self.accounts[name].go_on_from(*mark)
         self.marks, self._was_plain = None, False
+
+    def leave(self) -> None:
+        """Another connection has taken its session over."""
+        assert self.client is not None
+        self.elders[self.client] = 0
+        self.lose()
 
     def lose(self) -> None:
         """Its connection is gone. What the server takes for sent it knows, but over a stream with `send_all` alone."""

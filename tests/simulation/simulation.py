@@ -112,7 +112,8 @@ class Simulation:
         lane = session.lane
         if peer.reads and lane is not None and not lane.handing_over:  # else its publish waits for room
             assert peer.all_answered
-        in_doubt = peer.client is None and lane is not None  # it went, and the server has not seen it
+        gone = peer.client is None or peer.client.gone
+        in_doubt = gone and lane is not None  # it went, and the server has not seen it
         for name, subscription in session.subscriptions.items():
             account, queue = peer.accounts[name], subscription.queue
             ledger = state.ledger(subscription)

@@ -49,15 +49,15 @@ class Steps:
         """By name: how often, and what."""
         return {
             "publish": (28, self.publish),
-            "crowd": (1, self._crowd),
+            "crowd": (1, self.crowd),
             "repeat": (4, self.repeat),
             "send to": (6, self.send_to),
             "stall": (6, self._stall),
             "flow": (6, self._flow),
             "subscribe": (8, self._subscribe),
-            "ask anew": (3, self._ask_anew),
+            "ask anew": (3, self.ask_anew),
             "unsubscribe": (1, self._unsubscribe),
-            "list": (1, self._list),
+            "list": (1, self.ask_what),
             "vanish": (4, self._vanish),
             "come": (14, self._come),
             "speak": (14, self.speak),
@@ -125,13 +125,14 @@ class Steps:
         peer.publish(Publish(channel, batch, key), self.epoch)
         del peer.publishes[:-_REPEATABLE]
 
-    async def _crowd(self) -> None:
+    async def crowd(self) -> None:
         """More comes than the router's mailbox holds, and somebody leaves meanwhile."""
         try:
             while True:
                 self.world.router.tell(Emit(self.dice.choice(CHANNELS), "x", json.dumps(self._data()).encode()))
         except MailboxFull:
-            await self._vanish()
+            if (found := self._connected()) is not None:
+                found[1].vanish()  # and does not know it yet
 
     async def repeat(self) -> None:
         """Publish with the same key once more, whether the first one was answered or not, on whatever connection."""
@@ -221,11 +222,12 @@ class Steps:
         account.high[expected.start[0]] = expected.start[1]
         peer.accounts[channel] = account
 
-    async def _ask_anew(self) -> None:
+    async def ask_anew(self) -> None:
+        """A client asks for something else on a channel."""
         peer = self._asker()
         if peer is None or not peer.accounts:
             return
-        account = self.dice.choice(list(peer.accounts.values()))
+        account = self.dice.choice([*peer.accounts.values()])
         options, ask = self._options()
         number, _ = await self._ask(peer, "subscribe", channels=[account.channel], **options)
         if (moment := self.truth.done.get(number)) is not None:
@@ -235,13 +237,14 @@ class Steps:
         peer = self._asker()
         if peer is None or not peer.accounts:
             return
-        channel = self.dice.choice(list(peer.accounts))
+        channel = self.dice.choice([*peer.accounts])
         number, answer = await self._ask(peer, "unsubscribe", channels=[channel])
         if number in self.truth.done:
             del peer.accounts[channel]
             assert answer is None or answer["channels"] == [channel]
 
-    async def _list(self) -> None:
+    async def ask_what(self) -> None:
+        """A client asks what it is subscribed to."""
         peer = self._asker()
         if peer is not None:
             _, answer = await self._ask(peer, "get_subscriptions")
@@ -289,8 +292,16 @@ class Steps:
             plain=plain,
             per_write=self.dice.choice([None, None, 11, 300]),
         )
-        if (connected := await client.receive_or_end()) is None:
-            return  # it was killed first; the old token is good
+        if self.dice.random() < 0.1:
+            client.stall(self.dice.randrange(500))
+            await self.world.settle()
+            client.vanish()
+        if (connected := await client.receive_or_end()) is None:  # it was lost on the way: the old token is good
+            await self.world.settle()
+            session = self.session(peer)
+            if session is not None and elder is not None and session.lane is not elder.lane:
+                peer.leave()
+            return
         assert connected["type"] == "connected"
         assert connected["reconnected"] == lasts
         client.connected = connected
@@ -336,12 +347,17 @@ class Steps:
 
     async def be_there(self, peer: Peer) -> None:
         """Have a connection, and read."""
-        if peer.client is None:
-            await self._connect(peer)
+        for _ in range(20):  # the connection may be lost each time
+            if peer.client is not None and peer.client.gone:  # without its knowledge
+                await peer.client.ended()
+                await self.settle()
+            if peer.client is None:
+                await self._connect(peer)
+                await self.settle()
+        assert peer.client is not None
         self._say(peer)
-        if peer.client is not None:
-            peer.client.wire.per_write = None
-            peer.client.flow()
+        peer.client.wire.per_write = None
+        peer.client.flow()
 
     async def close(self, peer: Peer, code: int = 1000) -> None:
         """Close; with 1000 for good."""

@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.simulation.simulation import Simulation
 
-DEADLINE_S = 120.0
+_ROOT = Path(__file__).parents[2]
+_DEADLINE_S = 120.0
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -31,5 +33,7 @@ def test_a_seed_gives_the_same_run_to_the_byte() -> None:
 def _digest(seed: int, hashes: str) -> str:
     program = [sys.executable, "-m", "tests.simulation", "1", str(seed), "300"]
     environment = {**os.environ, "PYTHONHASHSEED": hashes}
-    said = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=True)
+    said = subprocess.run(
+        program, cwd=_ROOT, env=environment, capture_output=True, text=True, timeout=_DEADLINE_S, check=True
+    )
     return said.stdout.splitlines()[0]

@@ -104,6 +104,7 @@ class Truth:
 
         def changing(actor: Hub, session: Session, item: Change) -> bytes | None:
             state = actor._state
+            self.begin(state.epoch)
             flushed = {stream.name: stream.flushed_seq for stream in state.streams}
             self.done[getattr(item, "id", None)] = Moment(state.epoch, flushed)
             return change(actor, session, item)
