@@ -8,7 +8,8 @@ PIP := $(BIN)/pip --quiet --disable-pip-version-check
 CHROMIUM := /usr/bin/chromium
 NGINX := /usr/sbin/nginx
 SEEDS ?= 100
-SOURCES := router actors tests benchmarks examples
+TYPESCRIPT := clients/typescript
+SOURCES := router actors tests benchmarks examples clients/python
 # ASYNC114 is optional and knows none of our start functions; a test that needs Trio's clock is async though it may
 # await nothing (ASYNC124).
 ASYNC_LINT = $(BIN)/flake8-async --enable=ASYNC1,ASYNC2,ASYNC3 --disable=
@@ -26,19 +27,22 @@ help:
 run: $(VENV)/.serve
 	@$(BIN)/neurograph-router serve $(ARGS)
 
-test: $(VENV)/.develop tests/e2e/node_modules/.installed tests/docs/node_modules/.installed | $(CHROMIUM) $(NGINX)
+test: $(VENV)/.develop tests/e2e/node_modules/.installed tests/docs/node_modules/.installed $(TYPESCRIPT)/node_modules/.installed | $(CHROMIUM) $(NGINX)
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=95
-	$(BIN)/coverage report --fail-under=100 --include='router/connection.py,router/subscriptions.py,router/hub.py,router/rest/*'
+	$(BIN)/coverage report --fail-under=100 --include='router/connection.py,router/subscriptions.py,router/hub.py,router/rest/*,clients/python/src/*'
+	@npm test --prefix $(TYPESCRIPT) --silent
 
-check: $(VENV)/.develop
+check: $(VENV)/.develop $(TYPESCRIPT)/node_modules/.installed
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
-	$(ASYNC_LINT)ASYNC114 $$(git ls-files '*.py' ':!tests')
-	$(ASYNC_LINT)ASYNC114,ASYNC124 $$(git ls-files 'tests/*.py')
+	$(ASYNC_LINT)ASYNC114 $$(git ls-files '*.py' ':!tests' ':!clients/python/tests')
+	$(ASYNC_LINT)ASYNC114,ASYNC124 $$(git ls-files 'tests/*.py' 'clients/python/tests/*.py')
 	$(BIN)/mypy
+	@npm run check --prefix $(TYPESCRIPT) --silent
+	@npm run size --prefix $(TYPESCRIPT) --silent
 
 format: $(VENV)/.develop
 	$(BIN)/ruff check --fix $(SOURCES)
@@ -51,19 +55,19 @@ bench: $(VENV)/.serve
 	$(BIN)/python -m benchmarks all
 
 clean:
-	rm -rf $(VENV) tests/e2e/node_modules tests/docs/node_modules benchmarks/bin .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) tests/e2e/node_modules tests/docs/node_modules $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/dist benchmarks/bin .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.serve: $(BIN)/python pyproject.toml constraints.txt
+$(VENV)/.serve: $(BIN)/python pyproject.toml clients/python/pyproject.toml constraints.txt
 	@echo "installing into $(VENV)"
-	@$(PIP) install --constraint constraints.txt --editable .
+	@$(PIP) install --constraint constraints.txt --editable clients/python --editable .
 	@touch $@
 
 $(VENV)/.develop: $(VENV)/.serve
 	@echo "installing test and check tools into $(VENV)"
-	@$(PIP) install --constraint constraints.txt --editable '.[test,check]'
+	@$(PIP) install --constraint constraints.txt --editable clients/python --editable '.[test,check]'
 	@touch $@
 
 tests/e2e/node_modules/.installed: tests/e2e/package.json tests/e2e/package-lock.json
@@ -74,6 +78,11 @@ tests/e2e/node_modules/.installed: tests/e2e/package.json tests/e2e/package-lock
 tests/docs/node_modules/.installed: tests/docs/package.json tests/docs/package-lock.json
 	@echo "installing mermaid into tests/docs/node_modules"
 	@npm ci --prefix tests/docs --silent --no-audit --no-fund
+	@touch $@
+
+$(TYPESCRIPT)/node_modules/.installed: $(TYPESCRIPT)/package.json $(TYPESCRIPT)/package-lock.json
+	@echo "installing what the TypeScript client is built and tested with"
+	@npm ci --prefix $(TYPESCRIPT) --silent --no-audit --no-fund
 	@touch $@
 
 $(CHROMIUM) $(NGINX):

@@ -11,6 +11,7 @@ DOCUMENTS = [
     *sorted(ROOT.glob("docs/*.md")),
     ROOT / "benchmarks" / "README.md",
     ROOT / "clients" / "fixtures" / "README.md",
+    ROOT / "clients" / "python" / "README.md",
 ]
 
 _OPENING = re.compile(r"( *)(`{3,}|~{3,})\s*(\S*)\s*$")
