@@ -15,7 +15,7 @@ A module imports only from rooms above it in this list (`tests/test_rooms.py` en
     recovery, sessions, letters, intake, blocking, ledger, accounts, state, attachment, administration, replays,
     publishing, subscribing, hub, connection, liveness, logs, feeds, payloads, broadcaster, integrations,
     rest, heads, tls, requests, exchange, http, listening, visitors, front_door, reloading, server, trio_thread, embed,
-    talk, cli, __main__
+    cli, __main__
 """
 
 __version__ = "0.61.0"

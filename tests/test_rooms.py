@@ -94,3 +94,9 @@ def test_a_library_that_may_have_to_go_is_known_to_one_module(name: str, user: s
     modules = ROUTER | ACTORS
     users = [module for module, path in modules.items() if name in map(library, imports(path))]
     assert users == [user]
+
+
+@pytest.mark.parametrize("module", sorted(ROUTER | ACTORS))
+def test_only_the_command_line_is_a_client(module: str) -> None:
+    client = "neurograph_ws_client" in map(library, imports((ROUTER | ACTORS)[module]))
+    assert not client or module.startswith("router.cli.")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from neurograph_ws_client import Published
+
 from router.cli.terminal import Notes, span
-from router.talk.said import Published
 
 
 class Account:
@@ -30,11 +31,11 @@ class Account:
         self.refused = 0
 
     def accept(self, published: Published, events: int) -> None:
-        """Events were published."""
+        """Events were published; of several batches any may be told first."""
         self.accepted += events
-        if self._first_seq is None:
-            self._first_seq = published.seq[0]
-        self._last_seq = published.seq[1]
+        if self._first_seq is None or published.first < self._first_seq:
+            self._first_seq = published.first
+        self._last_seq = max(self._last_seq, published.last)
 
     def refuse(self, lines: Sequence[int], reason: str) -> None:
         """Lines were not published."""

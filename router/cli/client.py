@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
-    from router.talk import Target
+    from router.cli.target import Target
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -70,32 +71,28 @@ def target_of(url: str | None, token: str | None, token_file: str | None, ca: st
 
     Raises:
         click.UsageError: They contradict each other.
-        router.talk.TalkError: They cannot be used.
+        router.cli.target.TargetError: They cannot be used.
     """
-    from router.talk import Target
+    from router.cli.target import Target
 
     if token is not None and token_file is not None:
         raise click.UsageError("--token and --token-file: give one of them")
+    source: str | Callable[[], str | None] | None
     if token_file is not None:
-        path = token_file
-        source = lambda: _read_token(path)  # noqa: E731
+        source = partial(_read_token, token_file)
     else:
-        value = token or os.environ.get(TOKEN_VARIABLE, "").strip() or None
-        source = lambda: value  # noqa: E731
-    target = Target(url or os.environ.get(URL_VARIABLE, "").strip() or DEFAULT_URL, source, ca)
-    target.address()
-    target.options(target.token())
-    return target
+        source = token or os.environ.get(TOKEN_VARIABLE, "").strip() or None
+    return Target(url or os.environ.get(URL_VARIABLE, "").strip() or DEFAULT_URL, source, ca)
 
 
 def _read_token(path: str) -> str | None:
-    from router.talk import TalkError
+    from router.cli.target import TargetError
 
     try:
         return Path(path).read_text(encoding="utf-8").strip() or None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise TalkError(f"token file {path!r} cannot be read: {reason}") from None
+        raise TargetError(f"token file {path!r} cannot be read: {reason}") from None
 
 
 def complete_channel(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:

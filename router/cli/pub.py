@@ -63,17 +63,19 @@ def pub(
     jq -c . readings.json | neurograph-router pub signals signal.reading -
     neurograph-router pub signals --events events.ndjson
     """  # noqa: D301 - click wants that character
+    from neurograph_ws_client import ConnectError
+
     from router.cli.foreground import run
     from router.cli.publisher import Publisher
-    from router.talk import Lost
+    from router.cli.target import explain
 
     what = _publication(channel, event_type, data, file, in_flight, stop_on_error)
     notes = Notes()
     publisher = Publisher(what, target_of(**target), notes)
     try:
         outcome = run(publisher.run)
-    except Lost as lost:
-        notes.error(str(lost))
+    except ConnectError as error:
+        notes.error(explain(error))
         publisher.tell_open()
         return 1
     if isinstance(outcome, signal.Signals):

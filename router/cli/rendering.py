@@ -7,31 +7,47 @@ from collections.abc import Callable
 
 import click
 import msgspec
+from msgspec import Raw, Struct
 
 from router.cli.terminal import printable
-from router.talk.said import Event
 
-Renderer = Callable[[Event, bytes], bytes]
+#: Makes what is printed out of an event as it came.
+Renderer = Callable[[bytes], bytes]
 
 #: Between JSON's tokens only: within a string they are escaped.
 _BREAKS = re.compile(rb"[\r\n\t]+")
 _KEY = re.compile(r'^(\s*)("(?:[^"\\]|\\.)*")(?=:)', re.MULTILINE)
 
 
-def as_json(_: Event, payload: bytes) -> bytes:
+class Event(Struct):
+    """An event, with its data as they came."""
+
+    channel: str
+    event_type: str
+    timestamp: str = ""
+    data: Raw = Raw(b"{}")
+    seq: int | None = None
+
+
+_decode = msgspec.json.Decoder(Event).decode
+
+
+def as_json(text: bytes) -> bytes:
     """The event as it came, on one line."""
-    return _BREAKS.sub(b" ", payload) + b"\n"
+    return _BREAKS.sub(b" ", text) + b"\n"
 
 
-def as_compact(event: Event, _: bytes) -> bytes:
+def as_compact(text: bytes) -> bytes:
     """Time, channel, seq, type, data: four words without spaces, then JSON."""
+    event = _decode(text)
     seq = "-" if event.seq is None else event.seq
     data = _BREAKS.sub(b" ", bytes(event.data)).decode()
     return f"{event.timestamp} {event.channel} {seq} {event.event_type} {data}\n".encode()
 
 
-def as_pretty(event: Event, colour: bool) -> bytes:
+def as_pretty(text: bytes, colour: bool) -> bytes:
     """A head line, and the data spread out; fit for a terminal, whatever the event holds."""
+    event = _decode(text)
     time = event.timestamp.partition("T")[2] or event.timestamp
     words = [time, event.channel, event.event_type]
     if event.seq is not None:
@@ -48,5 +64,5 @@ def as_pretty(event: Event, colour: bool) -> bytes:
 def renderer(name: str, *, colour: bool) -> Renderer:
     """The way to show events that has this name: `json`, `compact` or `pretty`."""
     if name == "pretty":
-        return lambda event, _: as_pretty(event, colour)
+        return lambda text: as_pretty(text, colour)
     return as_json if name == "json" else as_compact

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from neurograph_ws_client import (
+    Channel,
+    ClosedError,
+    ConnectError,
+    Gap,
+    NeurographError,
+    RequestRefusedError,
+    SubscriptionDeniedError,
+    TextEvent,
+)
 
 from router.cli.foreground import Output, ReaderGone
 from router.cli.rendering import Renderer
+from router.cli.target import Target, explain, wants_token
 from router.cli.terminal import Notes, span
 from router.nursery import bare_nursery
-from router.talk import Conversation, Lost, Return, Target, keep_talking
-from router.talk.said import (
-    Connected,
-    Error,
-    Event,
-    Gap,
-    Goodbye,
-    Message,
-    Position,
-    Positions,
-    Subscribed,
-    TokenExpiring,
-    Unsubscribed,
-)
 
-_SUBSCRIBE_ID = 1
 TOKEN_HINT = "give a good one by NEUROGRAPH_TOKEN or --token-file; `neurograph-router token` makes one"  # noqa: S105
+#: Where our output waits, no more is read than this; the server's policy then acts, and what it drops is told.
+_QUEUE: Final = {"queue_events": 1_000, "queue_bytes": 1 << 20}
+_DENIED: Final = {"permission_denied": "permission denied", "unknown_channel": "there is no such channel"}
 
 
 class Subscriber:
-    """One run of `sub`. The mutable state is where each channel's stream is, and what is left to print."""
+    """One run of `sub`. The mutable state is what is left to print, which channels are refused, and how it ended."""
 
     def __init__(
         self,
@@ -51,16 +52,19 @@ class Subscriber:
             notes: Get all else.
             count: To end after so many events; None: never.
             reconnect: Whether to come back when the connection is lost.
+
+        Raises:
+            router.cli.target.TargetError: The target cannot be used.
         """
         self._channels = list(dict.fromkeys(channels))
-        self._target = target
         self._output = output
         self._render = render
         self._notes = notes
         self._left = count
-        self._reconnect = reconnect
-        self._subscribed: set[str] = set()
-        self._positions: dict[str, Position] = {}
+        self._refused: set[str] = set()
+        self._failure: ReaderGone | OSError | None = None
+        self._code = 0
+        self._client = target.client(auto_reconnect=reconnect, keep_text=True, **_QUEUE)
 
     async def run(self) -> int:
         """Print events until there are enough, or nothing more can come; the exit code.
@@ -68,118 +72,86 @@ class Subscriber:
         Raises:
             ReaderGone: Nobody reads the output any more.
             OSError: It cannot be written.
-            router.talk.TalkError: The target cannot be used.
+
+        Cancellation: the connection is closed, which ends the session.
         """
-        code = 0
-        gone = False
+        client = self._client
+        client.subscribe_multiple([*self._channels, Channel.PERSONAL, Channel.GLOBAL], self._print)
+        client.on("connected", self._tell_connected)
+        client.on("reconnecting", self._tell_lost)
+        client.on("error", self._tell_error)
+        client.on("gap", lambda gap: self._notes.warn(_describe(gap)))
+        client.on("goodbye", self._tell_goodbye)
+        client.on("token_expiring", self._tell_token)
         async with bare_nursery() as nursery:
-
-            async def watch_reader() -> None:
-                nonlocal gone
-                await self._output.wait_for_no_reader()
-                gone = True
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(watch_reader)
+            nursery.start_soon(self._watch_reader)
             try:
-                await keep_talking(self._target, self._converse, self._on_lost)
-            except Lost as lost:
-                hint = f"; {TOKEN_HINT}" if lost.may_return is Return.WITH_FRESH_TOKEN else ""
-                self._notes.error(f"{lost}{hint}")
-                code = 1
-        if gone:
-            raise ReaderGone
-        return code
+                async with client:
+                    await client.run_forever()
+            except (ConnectError, ClosedError) as error:
+                if self._failure is None:  # otherwise we have ended it ourselves
+                    self._notes.error(f"{explain(error)}{f'; {TOKEN_HINT}' if wants_token(error) else ''}")
+                    self._code = 1
+        if self._failure is not None:
+            raise self._failure
+        return self._code
 
-    def _on_lost(self, lost: Lost, delay_s: float) -> None:
-        if not self._reconnect:
-            raise lost
-        self._notes.say(f"{lost}; coming back in {delay_s:.1f} s")
-
-    async def _converse(self, conversation: Conversation, connected: Connected) -> None:
-        who = f"{connected.user_id or 'nobody'} ({connected.role})"
-        if connected.reconnected:
-            self._notes.say(f"connected again as {who}")
-            self._begin(connected)
-        else:
-            self._notes.say(f"connected to {self._target.shown} as {who}")
-        known = {*connected.channels, *connected.denied}
-        if missing := [name for name in self._channels if name not in known]:
-            await conversation.send({"type": "subscribe", "channels": missing, "id": _SUBSCRIBE_ID})
-        else:
-            self._check_subscribed()
-        while self._left != 0:
-            await self._take(*await conversation.receive())
-
-    async def _take(self, message: Message, payload: bytes) -> None:
-        match message:
-            case Event():
-                await self._output.write(self._render(message, payload))
-                self._count(message)
-            case Subscribed():
-                self._begin(message)
-                self._check_subscribed()
-            case Unsubscribed(reason=reason) if reason:
-                self._subscribed.difference_update(message.channels)
-                self._notes.warn(f"no more events of {', '.join(message.channels)}: {reason}")
-                self._check_subscribed()
-            case Gap():
-                self._notes.warn(_describe(message))
-                if message.to is not None and message.of in self._positions:
-                    self._positions[message.of].seq = message.to
-            case Positions():
-                self._positions.update(message.positions)
-            case Goodbye():
-                self._notes.say(f"the server says goodbye: {message.reason or 'no reason given'}")
-            case TokenExpiring():
-                self._notes.warn(f"the token expires at {message.expires_at}; {TOKEN_HINT}")
-            case Error():
-                if message.id == _SUBSCRIBE_ID:
-                    raise Lost(f"cannot subscribe: {message.message} ({message.code})", Return.NO)
-                self._notes.error(f"{message.message} ({message.code})")
-            case _:
-                pass
-
-    def _count(self, event: Event) -> None:
-        if event.seq is not None and event.channel in self._positions:
-            self._positions[event.channel].seq = event.seq
+    async def _print(self, event: TextEvent) -> None:
+        try:
+            await self._output.write(self._render(event.text))
+        except (ReaderGone, OSError) as error:
+            await self._end(error)
+            return
         if self._left is not None:
             self._left -= 1
+            if self._left == 0:
+                await self._end()
 
-    # What is subscribed, and from where on
+    async def _watch_reader(self) -> None:
+        await self._output.wait_for_no_reader()
+        await self._end(ReaderGone())
 
-    def _begin(self, message: Connected | Subscribed) -> None:
-        """Take note of where streams go on; what went by since we last heard of one is told as a gap."""
-        for name, position in message.positions.items():
-            before = self._positions.get(name)
-            if before is not None and before.epoch != position.epoch:
-                self._notes.warn(f"GAP on {name}: its numbering began anew; what came after seq {before.seq} is lost")
-            elif before is not None and before.seq < position.seq:
-                lost = position.seq - before.seq
-                self._notes.warn(
-                    f"GAP on {name}: {_events(lost)} lost while away, seq {span(before.seq + 1, position.seq)}"
-                )
-            self._positions[name] = position
-        self._subscribed.update(message.channels)
-        self._tell_denied(message.denied, message.reasons)
+    async def _end(self, failure: ReaderGone | OSError | None = None) -> None:
+        self._failure = self._failure or failure
+        await self._client.disconnect()
 
-    def _tell_denied(self, denied: Iterable[str], reasons: Mapping[str, str]) -> None:
-        for name in denied:
-            self._subscribed.discard(name)
-            reason = reasons.get(name, "")
-            said = {"permission_denied": "permission denied", "unknown_channel": "there is no such channel"}
-            self._notes.warn(f"not subscribed to {name}: {said.get(reason, reason or 'refused')}")
+    # What is told
 
-    def _check_subscribed(self) -> None:
-        if not self._subscribed:
-            raise Lost("subscribed to nothing, so no event can come", Return.NO)
+    def _tell_connected(self, connected: Mapping[str, Any]) -> None:
+        self._refused.clear()  # whatever is refused now is told again
+        who = f"{connected.get('user_id') or 'nobody'} ({connected['role']})"
+        where = "again" if connected.get("reconnected") else f"to {self._client.get_connection_info()['url']}"
+        self._notes.say(f"connected {where} as {who}")
+
+    def _tell_lost(self, lost: Mapping[str, Any]) -> None:
+        self._notes.say(f"{explain(lost['error'])}; coming back in {lost['delay']:.1f} s")
+
+    async def _tell_error(self, error: NeurographError) -> None:
+        if isinstance(error, SubscriptionDeniedError):
+            what = "no more events of" if error.withdrawn else "not subscribed to"
+            self._notes.warn(f"{what} {error.channel}: {_DENIED.get(error.code, error.code)}")
+            self._refused.add(error.channel)
+            if self._refused.issuperset(self._channels):
+                await self._give_up("subscribed to nothing, so no event can come")
+        elif isinstance(error, RequestRefusedError) and error.channel is not None:
+            await self._give_up(f"cannot subscribe: {error}")
+        else:
+            self._notes.error(str(error))
+
+    async def _give_up(self, reason: str) -> None:
+        self._notes.error(reason)
+        self._code = 1
+        await self._end()
+
+    def _tell_goodbye(self, goodbye: Mapping[str, Any]) -> None:
+        self._notes.say(f"the server says goodbye: {goodbye.get('reason') or 'no reason given'}")
+
+    def _tell_token(self, expiring: Mapping[str, Any]) -> None:
+        self._notes.warn(f"the token expires at {expiring['expires_at']}; {TOKEN_HINT}")
 
 
 def _describe(gap: Gap) -> str:
-    where = "" if gap.start is None or gap.to is None else f", seq {span(gap.start, gap.to)}"
-    lost = "events" if gap.count is None else _events(gap.count)
-    return f"GAP on {gap.of}: {lost} lost{where} ({gap.reason})"
-
-
-def _events(count: int) -> str:
-    return f"{count:,} event{'' if count == 1 else 's'}"
+    first, last, count = gap["from"], gap["to"], gap["count"]
+    where = "" if first is None or last is None else f", seq {span(first, last)}"
+    lost = "events" if count is None else f"{count:,} event{'' if count == 1 else 's'}"
+    return f"GAP on {gap['of']}: {lost} lost{where} ({gap['reason']})"

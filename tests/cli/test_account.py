@@ -1,10 +1,10 @@
 """What `pub` says of its lines."""
 
 import pytest
+from neurograph_ws_client import Published
 
 from router.cli.account import Account, ranges
 from router.cli.terminal import Notes
-from router.talk.said import Published
 
 
 @pytest.mark.parametrize(("numbers", "text"), [([], ""), ([7], "7"), ([1, 2, 3], "1-3"), ([1, 3, 4, 9], "1, 3-4, 9")])
@@ -15,9 +15,10 @@ def test_ranges(numbers: list[int], text: str) -> None:
 def test_the_summary() -> None:
     account = Account(Notes(), "a", "stdin", numbered=True)
     assert account.summary() == "published 0 events on a"
-    account.accept(Published("a", (5, 5)), 1)
-    assert account.summary() == "published 1 event on a, seq 5"
-    account.accept(Published("a", (6, 1004)), 999)
+    account.accept(Published("a", 6, 6, 0, "t"), 1)
+    assert account.summary() == "published 1 event on a, seq 6"
+    account.accept(Published("a", 7, 1004, 0, "t"), 998)
+    account.accept(Published("a", 5, 5, 0, "t"), 1)
     assert account.summary() == "published 1,000 events on a, seq 5-1004"
     account.refuse([3, 4], "bad")
     assert account.summary() == "published 1,000 events on a, seq 5-1004; refused 2"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from neurograph_ws_client import ConnectError
 
 from router.cli import foreground
 from router.cli import pub as pub_module
@@ -19,7 +20,7 @@ from router.cli.client import DEFAULT_URL
 from router.cli.foreground import Input, ReaderGone
 from router.cli.lines import Given
 from router.cli.publisher import Publication
-from router.talk import Lost, Return, Target
+from router.cli.target import Target
 from tests.cli.test_main import exit_code_of
 
 Outcome = int | signal.Signals | Exception
@@ -51,6 +52,7 @@ class Subscriber:
     made: list["Subscriber"]
 
     def __init__(self, channels: Any, target: Target, output: Any, render: Any, notes: Any, **options: Any) -> None:
+        target.client()
         self.channels, self.target, self.output, self.render, self.options = channels, target, output, render, options
         self.made.append(self)
 
@@ -64,6 +66,7 @@ class Publisher:
     made: list["Publisher"]
 
     def __init__(self, what: Publication, target: Target, notes: Any) -> None:
+        target.client()
         self.what, self.target, self.notes = what, target, notes
         self.account = Account(notes, what.channel, what.name, numbered=True)
         self.made.append(self)
@@ -111,27 +114,31 @@ def test_the_server_is_this_machine_unless_something_else_is_said(
 def test_the_token_comes_from_a_flag_a_file_or_a_variable(
     outcome: list[Outcome], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert subscriber("a").target.token() is None
+    assert subscriber("a").target.token is None
     monkeypatch.setenv("NEUROGRAPH_TOKEN", " from.the.environment ")
     Subscriber.made.clear()
-    assert subscriber("a").target.token() == "from.the.environment"
+    assert subscriber("a").target.token == "from.the.environment"
     Subscriber.made.clear()
-    assert subscriber("a", "--token", "from.the.flag").target.token() == "from.the.flag"
+    assert subscriber("a", "--token", "from.the.flag").target.token == "from.the.flag"
     Subscriber.made.clear()
     file = tmp_path / "token"
     file.write_text("from.the.file\n")
-    target = subscriber("a", "--token-file", str(file)).target
-    assert target.token() == "from.the.file"
+    token = subscriber("a", "--token-file", str(file)).target.token
+    assert callable(token)
+    assert token() == "from.the.file"
     file.write_text("a.fresh.one\n")
-    assert target.token() == "a.fresh.one"
+    assert token() == "a.fresh.one"
     file.write_text("\n")
-    assert target.token() is None
+    assert token() is None
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--url", "http://h"], "'http://h' is no router's address"),
+        (
+            ["--url", "http://h"],
+            "'http://h' is no router's address (scheme isn't ws or wss); write it as ws://127.0.0.1",
+        ),
         (["--token", "a", "--token-file", "b"], "--token and --token-file: give one of them"),
         (["--token", "two words"], "characters that no token has"),
         (["--token-file", "/nowhere/token"], "token file '/nowhere/token' cannot be read: No such file or directory"),
@@ -298,7 +305,7 @@ def test_pub_needs_an_input(
         (0, 0, []),
         (1, 1, []),
         (signal.SIGTERM, "by SIGTERM", ["what became of the lines"]),
-        (Lost("refused: full (1013)", Return.YES), 1, ["refused: full (1013)", "what became of the lines"]),
+        (ConnectError("full", code=1013), 1, ["refused: full (1013)", "what became of the lines"]),
     ],
 )
 def test_how_pub_ends(

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from neurograph_ws_client import ConnectError
 
 from router.cli import publisher as publisher_module
 from router.cli.lines import from_data
 from router.cli.publisher import Publication, Publisher
+from router.cli.target import Target, explain
 from router.cli.terminal import Notes
-from router.talk import Lost, Target
 from tests.cli.peer import Script, Wire, peer
 from tests.cli.test_lines import Pieces
 
@@ -53,8 +54,8 @@ class Stage:
                 self.publisher = Publisher(what, Target(served.url), Notes())
                 try:
                     return await self.publisher.run()
-                except Lost as lost:
-                    self.lost = str(lost)
+                except ConnectError as error:
+                    self.lost = explain(error)
                     return -1
         finally:
             self.hear()
@@ -290,21 +291,13 @@ async def test_what_comes_too_early_goes_again_and_is_not_overtaken(stage: Stage
     assert stage.told == []
 
 
-async def test_nothing_overtakes_what_came_too_early(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    live, refused = Live(), trio.Event()
-    go_on = Publisher._go_on
-
-    async def tell(publisher: Publisher, *arguments: Any) -> None:
-        refused.set()
-        await go_on(publisher, *arguments)
-
-    monkeypatch.setattr(Publisher, "_go_on", tell)
+async def test_nothing_overtakes_what_came_too_early(stage: Stage) -> None:
+    live = Live()
 
     async def script(wire: Wire) -> None:
         await wire.greet()
         live.say.send_nowait(lines(1))
         await refuse(wire, 1, code="rate_limited", message="wait", retry_after=0.05)
-        await refused.wait()
         live.say.send_nowait(lines(2))
         await accept(wire, 1)
         await accept(wire, 2)
@@ -348,7 +341,7 @@ async def test_a_connection_lost_while_input_is_waited_for(stage: Stage) -> None
     assert await stage.play(live, script) == 1
     assert stage.told == [
         "the server says goodbye: no reason given",
-        "connection lost: no reason given (1006)",
+        "connection lost: the connection was cut (1006)",
         "stdin:2: from this line on nothing was sent",
     ]
 
@@ -379,6 +372,23 @@ async def test_an_error_that_is_no_answer_ends_it(stage: Stage) -> None:
     assert await stage.play(lines(1), script) == 1
     assert stage.told == [
         "the server did not take a message: Invalid JSON format (invalid_json)",
+        "stdin:1: sent and not acknowledged: perhaps published, perhaps not",
+    ]
+
+
+async def test_an_answer_that_does_not_come_ends_it(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neurograph_ws_client.publishing.KEY_KNOWN_S", 0.01)
+
+    async def script(wire: Wire) -> None:
+        await wire.greet()
+        await wire.hear()
+        await wire.say(type="goodbye", reason="shutdown")  # the client looks at its clock
+        assert await wire.close_of() == 1000
+
+    assert await stage.play(lines(1), script) == 1
+    assert stage.told == [
+        "the server says goodbye: shutdown",
+        "publish to 'a': it may or may not have been published; no answer came, and the server knows its key no longer",
         "stdin:1: sent and not acknowledged: perhaps published, perhaps not",
     ]
 

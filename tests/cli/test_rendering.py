@@ -5,13 +5,10 @@ import json
 import pytest
 
 from router.cli.rendering import renderer
-from router.talk.said import Event, read
 
 
 def shown(style: str, payload: str, *, colour: bool = False) -> str:
-    event = read(payload.encode())
-    assert isinstance(event, Event)
-    return renderer(style, colour=colour)(event, payload.encode()).decode()
+    return renderer(style, colour=colour)(payload.encode()).decode()
 
 
 EVENT = (

@@ -10,15 +10,14 @@ import trio
 from router.cli.foreground import Output, ReaderGone
 from router.cli.rendering import as_json
 from router.cli.subscriber import TOKEN_HINT, Subscriber
+from router.cli.target import Target
 from router.cli.terminal import Notes
-from router.talk import Target
-from router.talk import returning as returning_module
 from tests.cli.peer import Script, Wire, peer
 
 
 @pytest.fixture(autouse=True)
 def coming_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(returning_module, "_FIRST_DELAY_S", 0.001)
+    monkeypatch.setattr("neurograph_ws_client.backoff.FIRST_S", 0.001)
 
 
 class Pipe:
@@ -80,7 +79,7 @@ def at(epoch: str, seq: int) -> dict[str, Any]:
 
 async def subscribe(wire: Wire, *, seq: int = 0, epoch: str = "e1", channels: tuple[str, ...] = ("a",)) -> None:
     asked = await wire.reply("subscribed", channels=channels, positions={name: at(epoch, seq) for name in channels})
-    assert asked["channels"] == list(channels)
+    assert (asked["type"], asked["channels"]) == ("subscribe", list(channels))
 
 
 async def event(wire: Wire, seq: int | None, channel: str = "a") -> None:
@@ -105,7 +104,8 @@ async def test_events_are_printed_and_all_else_is_told(stage: Stage) -> None:
         await wire.say(type="invented_later")
         await wire.say(type="gap", of="a", epoch="e1", **{"from": 2, "to": 16}, count=15, reason="slow_consumer")
         await wire.say(type="gap", of="a", epoch="e1", **{"from": 17, "to": 17}, count=1, reason="slow_consumer")
-        await wire.say(type="gap", of="personal", **{"from": None, "to": None}, count=1200, reason="buffer_overflow")
+        personal = {"of": "personal", "epoch": "e1", "from": None, "to": None}
+        await wire.say(type="gap", **personal, count=1200, reason="buffer_overflow")
         await wire.say(type="gap", of="b", epoch="e0", **{"from": 5, "to": None}, count=None, reason="epoch_changed")
         await wire.say(type="error", code="internal", message="the router was restarted")
         await wire.say(type="token_expiring", expires_at="2030")
@@ -115,12 +115,15 @@ async def test_events_are_printed_and_all_else_is_told(stage: Stage) -> None:
 
     assert await stage.play(script, channels=("a", "b", "a"), count=3) == 0
     assert stage.printed == [line(1), line(None, "personal"), line(18)]
-    assert stage.told == [
-        "connected to URL as alice (viewer)",
+    gaps = [text for text in stage.told if "GAP" in text]
+    assert gaps == [
         "GAP on a: 15 events lost, seq 2-16 (slow_consumer)",
         "GAP on a: 1 event lost, seq 17 (slow_consumer)",
         "GAP on personal: 1,200 events lost (buffer_overflow)",
         "GAP on b: events lost (epoch_changed)",
+    ]
+    assert [text for text in stage.told if text not in gaps] == [
+        "connected to URL as alice (viewer)",
         "the router was restarted (internal)",
         f"the token expires at 2030; {TOKEN_HINT}",
         "the server says goodbye: no reason given",
@@ -150,19 +153,18 @@ async def test_some_channels_are_denied(stage: Stage) -> None:
             "subscribed",
             channels=["a"],
             positions={"a": at("e1", 0)},
-            denied=["logs", "nope", "odd", "mute"],
+            denied=["logs", "nope", "odd"],
             reasons=reasons,
         )
         await event(wire, 1)
         await wire.close_of()
 
-    assert await stage.play(script, channels=("logs", "a", "nope", "odd", "mute"), count=1) == 0
+    assert await stage.play(script, channels=("logs", "a", "nope", "odd"), count=1) == 0
     assert stage.told == [
         WELCOME,
         "not subscribed to logs: permission denied",
         "not subscribed to nope: there is no such channel",
         "not subscribed to odd: new_reason",
-        "not subscribed to mute: refused",
     ]
 
 
@@ -204,8 +206,8 @@ async def test_rights_that_end_later(stage: Stage) -> None:
     assert stage.printed == [line(1, "b")]
     assert stage.told == [
         WELCOME,
-        "no more events of a: permission_denied",
-        "no more events of b: permission_denied",
+        "no more events of a: permission denied",
+        "no more events of b: permission denied",
         "subscribed to nothing, so no event can come",
     ]
 
@@ -217,7 +219,7 @@ async def leave(wire: Wire) -> None:
     await wire.close(1012, "restart")
 
 
-async def test_a_resumed_session_needs_no_subscription(stage: Stage) -> None:
+async def test_a_resumed_session_goes_on_where_it_was(stage: Stage) -> None:
     async def first(wire: Wire) -> None:
         await wire.greet()
         await subscribe(wire, seq=4)
@@ -225,69 +227,61 @@ async def test_a_resumed_session_needs_no_subscription(stage: Stage) -> None:
         await leave(wire)
 
     async def second(wire: Wire) -> None:
-        await wire.greet(reconnected=True, channels=["a"], positions={"a": at("e1", 5)})
+        await wire.greet(reconnected=True, channels=["a"], positions={"a": at("e1", 7)})
+        resume = await wire.hear()
+        assert (resume["type"], resume["positions"]) == ("resume", {"a": at("e1", 5)})
         await event(wire, 6)
+        await wire.say(type="resumed", id=resume["id"], channels=["a"], replayed=1)
         assert await wire.close_of() == 1000
 
     assert await stage.play(first, second, count=2) == 0
     assert stage.printed == [line(5), line(6)]
-    assert stage.paths == ["/ws", "/ws?reconnection_token=first"]
+    assert stage.paths == ["/ws", "/ws?reconnection_token=first&resume=1"]
     welcome, lost, again = stage.told
     assert lost.startswith("connection lost: restart (1012); coming back in ")
     assert (welcome, again) == (WELCOME, "connected again as nobody (admin)")
 
 
-async def test_what_was_in_flight_is_a_gap(stage: Stage) -> None:
+async def test_where_the_session_is_gone_it_recovers(stage: Stage) -> None:
     async def first(wire: Wire) -> None:
         await wire.greet()
-        await subscribe(wire, channels=("a", "b"))
-        await event(wire, 1)
-        await wire.say(type="gap", of="b", epoch="e1", **{"from": 1, "to": 4}, count=4, reason="slow_consumer")
-        await wire.say(type="position", positions={"a": at("e1", 2)})
-        await leave(wire)
-
-    async def second(wire: Wire) -> None:
-        await wire.greet(reconnected=True, channels=["a", "b"], positions={"a": at("e1", 3), "b": at("e1", 6)})
-        await event(wire, 4)
-        await wire.close_of()
-
-    assert await stage.play(first, second, channels=("a", "b"), count=2) == 0
-    assert [text for text in stage.told if "GAP" in text] == [
-        "GAP on b: 4 events lost, seq 1-4 (slow_consumer)",
-        "GAP on a: 1 event lost while away, seq 3",
-        "GAP on b: 2 events lost while away, seq 5-6",
-    ]
-
-
-async def test_a_session_that_is_gone_is_a_gap(stage: Stage) -> None:
-    async def first(wire: Wire) -> None:
-        await wire.greet()
-        await subscribe(wire, seq=4, channels=("a", "b"))
+        await subscribe(wire, seq=4)
         await event(wire, 5)
         await leave(wire)
 
+    async def refuse(wire: Wire) -> None:
+        await wire.close(1013, "full")
+
     async def second(wire: Wire) -> None:
         await wire.greet()
-        await wire.reply("subscribed", channels=["a", "b"], positions={"a": at("e1", 5), "b": at("e2", 1)})
+        asked = await wire.reply("subscribed", channels=["a"], positions={"a": at("e1", 5)})
+        assert asked["recover"] == {"a": at("e1", 5)}
         await event(wire, 6)
         await wire.close_of()
 
-    assert await stage.play(first, second, channels=("a", "b"), count=2) == 0
-    assert stage.told[2:] == [WELCOME, "GAP on b: its numbering began anew; what came after seq 4 is lost"]
+    assert await stage.play(first, refuse, second, count=2) == 0
+    assert stage.printed == [line(5), line(6)]
+    welcome, lost, refused, again = stage.told
+    assert lost.startswith("connection lost: restart (1012); coming back in ")
+    assert refused.startswith("refused: full (1013); coming back in ")
+    assert (welcome, again) == (WELCOME, WELCOME)
 
 
-async def test_it_subscribes_again_to_what_the_session_never_had(stage: Stage) -> None:
+async def test_what_was_denied_is_asked_for_again_by_a_new_session(stage: Stage) -> None:
     async def first(wire: Wire) -> None:
         await wire.greet()
+        await wire.reply("subscribed", channels=["a"], denied=["b"], positions={"a": at("e1", 0)})
         await leave(wire)
 
     async def second(wire: Wire) -> None:
-        await wire.greet(reconnected=True, channels=["a"], positions={"a": at("e1", 0)}, denied=["b"])
-        await subscribe(wire, channels=("c",))
-        await event(wire, 1)
+        await wire.greet()
+        asked = await wire.reply("subscribed", channels=["b"], denied=["a"], positions={"b": at("e1", 0)})
+        assert sorted(asked["channels"]) == ["a", "b"]
+        await event(wire, 1, "b")
         await wire.close_of()
 
-    assert await stage.play(first, second, channels=("a", "b", "c"), count=1) == 0
+    assert await stage.play(first, second, channels=("a", "b"), count=1) == 0
+    assert stage.printed == [line(1, "b")]
 
 
 async def test_a_resumed_session_may_have_lost_all_rights(stage: Stage) -> None:
@@ -298,7 +292,7 @@ async def test_a_resumed_session_may_have_lost_all_rights(stage: Stage) -> None:
 
     async def second(wire: Wire) -> None:
         await wire.greet(reconnected=True, channels=[], denied=["a"], reasons={"a": "permission_denied"})
-        await wire.close_of()
+        assert await wire.close_of() == 1000
 
     assert await stage.play(first, second) == 1
     assert stage.told[-2:] == ["not subscribed to a: permission denied", "subscribed to nothing, so no event can come"]
@@ -344,6 +338,19 @@ async def test_it_ends_when_the_reader_has_gone_though_no_event_comes(pipe: Pipe
         nursery.start_soon(leave_reading)
         with pytest.raises(ReaderGone):
             await Subscriber(["a"], Target(served.url), Output(pipe.writing), as_json, Notes(quiet=True)).run()
+
+
+async def test_it_ends_quietly_when_the_reader_has_gone_though_there_is_no_connection_yet(
+    pipe: Pipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def script(wire: Wire) -> None:
+        os.close(pipe.reading)
+        await wire.close_of()
+
+    async with peer(script) as served:
+        with pytest.raises(ReaderGone):
+            await Subscriber(["a"], Target(served.url), Output(pipe.writing), as_json, Notes()).run()
+    assert capsys.readouterr().err == ""
 
 
 async def test_a_full_disk_ends_it() -> None:
