@@ -63,6 +63,7 @@ class Account:
         lost: Events that it was told are missing, the first time.
         unsure: These three are not known.
         honest: Where it is where it has claimed to be further, and has not been contradicted yet.
+        astray: It has subscribed behind a position that is not known, and was not told so yet.
         broken: It was told that the epoch is over, and where it goes on may still be told.
         known: What it had been told of before that, where what it is told again need not be whole.
         told_again: It may be told of the end of an epoch that it has left already: its last connection only had
@@ -84,6 +85,7 @@ class Account:
     lost: int = 0
     unsure: bool = False
     honest: Place | None = None
+    astray: bool = False
     broken: bool = False
     told_again: bool = False
     known: Place | None = None
@@ -166,7 +168,7 @@ class Account:
             case _:
                 position = message["positions"][self.channel]
                 self._take_position(position["epoch"], position["seq"])
-        self.honest = None
+        self.honest, self.astray = None, False
 
     def _take_event(self, message: Json) -> None:
         (epoch, last), seq, data = self.place, message["seq"], message["data"]
@@ -291,25 +293,27 @@ class Account:
                 order, and once.
         """
         self.withdraw()
-        self.told_again, self.known = told_again, None
         epoch, seq = mark
+        high, known = self.high.get(epoch, 0), self.known
+        self.told_again, self.known = told_again, None
+        if epoch == self.place[0] and not self.astray:
+            # All before was handed to the kernel, and the client has read that; or it was replaced.
+            self.nothing_missing(seq, behind=high)
+            self.high[epoch] = max(seq, high)
         if told_again:
             if epoch != epoch_now:
                 # Of an epoch that is over the mark may be too low: where filters or options changed, it names what
                 # the group got last.
-                self.known = epoch, self.high.get(epoch, 0)
+                self.known = epoch, max(high, known[1] if known is not None and known[0] == epoch else 0)
             order = self.truth.epochs.index
-            self.high = {of: high for of, high in self.high.items() if order(of) <= order(epoch)}
+            self.high = {of: last for of, last in self.high.items() if order(of) <= order(epoch)}
             self.high[epoch] = min(seq, self.high.get(epoch, seq))
             self.unsure = True
-        elif epoch == self.place[0]:
-            # All before was handed to the kernel, and the client has read that; or it was replaced.
-            high = self.high.get(epoch, 0)
-            self.nothing_missing(seq, behind=high)
-            self.high[epoch] = max(seq, high)
 
     def go_on_from(self, epoch: str, seq: int) -> None:
         """The server goes on from its mark."""
+        if self.astray:
+            return  # that is the client's own word, and is to be contradicted
         if epoch == self.place[0] and not self.told_again:
             seq = max(seq, self.place[1])
         self._move(epoch, seq)

@@ -55,6 +55,7 @@ class Faults:
         else:
             self._doom_service("router")
         publishing = [steps.publish, steps.publish, steps.crowd, steps.repeat, steps.send_to]
+        steps.at_rest = False
         for _ in range(4):
             await dice.choice([*publishing, steps.speak, steps.ask_what, steps.ask_anew])()
         await self._come_back()
@@ -71,4 +72,5 @@ class Faults:
         await self._steps.settle()
         self._killer.spare()
         await trio.sleep(_BETWEEN_DEATHS_S)
+        self._steps.at_rest = True
         self._steps.truth.begin(self._steps.epoch)

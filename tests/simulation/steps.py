@@ -35,12 +35,14 @@ class Steps:
         truth: What really happened.
         dice: Decides what they do.
         peers: The clients.
+        at_rest: All that came before the next step is done when that begins.
     """
 
     def __init__(self, world: World, truth: Truth, dice: random.Random, peers: int) -> None:
         self.world = world
         self.truth = truth
         self.dice = dice
+        self.at_rest = True
         self.peers = [Peer(truth, SMALL) for _ in range(peers)]
         self._letters = 0
         self._keys = 0
@@ -220,6 +222,7 @@ class Steps:
         joined, asks = (moment.epoch, moment.flushed[channel]), [ask._replace(behind=expected.place)]
         account = Account(self.truth, channel, expected.place, asks, joined, moment.epoch)
         account.high[expected.start[0]] = expected.start[1]
+        account.astray = expected.place != expected.start
         peer.accounts[channel] = account
 
     async def ask_anew(self) -> None:
@@ -340,7 +343,7 @@ class Steps:
                 continue
             if chance < 0.5:
                 seq = max(0, seq - self.dice.randrange(60))
-            elif chance < 0.53 and epoch == self.epoch:
+            elif chance < 0.53 and epoch == self.epoch and self.at_rest:
                 seq = self.flushed(name) + self.dice.randint(1, 5)
             positions[name] = epoch, seq
         peer.resume(positions)
