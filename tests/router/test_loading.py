@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from router.checks import SettingsError
 from router.config import SECRETS, ChannelSettings, Config, ConfigError
 from router.limits import Rate
 from router.loading import RELOADABLE, Flag, Loaded, load, reloadable_changes
@@ -599,3 +600,13 @@ def test_no_message_tells_a_key(name: str, text: str) -> None:
     except ConfigError as error:
         said = str(error)
     assert SECRET not in said
+
+
+def test_an_error_met_later_stands_behind_the_place_of_its_setting(tmp_path: Path) -> None:
+    file = tmp_path / "router.toml"
+    file.write_text('port = 9000\n[channels.a]\n[channels."b.*"]\npolicy = "latest"\nschema_file = "b.json"\n')
+    loaded = load(str(file), {})
+    of_a_part = SettingsError("channels: no", ("channels", "b.*", "schema_file"))
+    assert str(loaded.located(of_a_part)) == f"{file}:5: channels: no"
+    assert str(loaded.located(OSError("port 9000 is taken"))) == f"{file}:1: port 9000 is taken"
+    assert str(loaded.located(OSError("host: unknown"))) == "host: unknown", "nobody has given it"
