@@ -3,6 +3,7 @@
 A failing seed is printed, and how to run it again.
 """
 
+import argparse
 import logging
 import sys
 import time
@@ -30,4 +31,9 @@ def main(seeds: int, first: int = 0, steps: int = 2000) -> None:
     print(f"{seeds} seeds of {steps} steps, none fails; {time.perf_counter() - began:.1f} s")  # noqa: T201
 
 
-main(*map(int, sys.argv[1:]))
+parser = argparse.ArgumentParser(prog="python -m tests.simulation", description="Run the simulation with many seeds.")
+parser.add_argument("seeds", type=int, help="how many seeds")
+parser.add_argument("first", type=int, nargs="?", default=0, help="the first of them (default: 0)")
+parser.add_argument("steps", type=int, nargs="?", default=2000, help="steps of each (default: 2000)")
+given = parser.parse_args()
+main(given.seeds, given.first, given.steps)

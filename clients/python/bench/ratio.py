@@ -8,11 +8,11 @@ process of its own that writes frames made beforehand as fast as the socket take
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import multiprocessing
 import socket
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -178,4 +178,8 @@ def main(events: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument(
+        "events", nargs="?", type=int, default=100_000, help="how many each run reads (default: 100000)"
+    )
+    main(parser.parse_args().events)

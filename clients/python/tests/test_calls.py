@@ -65,6 +65,7 @@ def test_the_url_as_it_is_shown(url: str, shown: str) -> None:
         ({"policy": "drop_all"}, ValueError, "policy: 'drop_all'.*drop_oldest"),
         ({"key": "data.sensor"}, ValueError, "key: .*latest"),
         ({"filter": {"data.x": object()}}, TypeError, "filter, last, since: not JSON"),
+        ({"filter": {"data.x": {"$gt": float("inf")}}}, TypeError, "filter, last, since: not JSON .*no number inf"),
         ({"polizy": "latest"}, TypeError, "'polizy' is no option of a subscription; they are filter, policy, key"),
         ({"last": {1, 2}.__iter__()}, TypeError, "filter, last, since: not JSON"),
         ({"recover": 41}, TypeError, "recover: a position is .*got 41"),
@@ -117,7 +118,9 @@ def test_callbacks_have_known_names() -> None:
 def test_the_last_handler_takes_the_subscription_with_it() -> None:
     client = NeurographWSClient()
     client.subscribe("signals", print)
+    client.subscribe("signals", print)  # once is enough
     client.subscribe("signals", repr)
+    assert client._core.subscriptions.wanted["signals"].handlers == (print, repr)
     client.unsubscribe("signals", print)
     assert client.get_subscriptions() == ["signals"]
     client.unsubscribe("signals", print)

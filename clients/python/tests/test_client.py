@@ -202,6 +202,7 @@ def test_cut_and_resumed_without_loss_or_duplicate(run: Run) -> None:
         resume = peer.hear("resume")
         seq = resume["positions"]["signals"]["seq"]
         peer.events(seq, 6)  # the first of them once more
+        peer.send({"type": "resumed", "id": resume["id"], "channels": ["signals"], "replayed": 3})
         peer.until_closed()
 
     with peers(first, second) as url:
@@ -747,6 +748,25 @@ def test_a_renewed_token_that_is_refused_is_not_come_back_with(run: Run) -> None
         run(scenario)
 
 
+def test_a_token_that_is_refused_while_coming_back_is_said_once(run: Run) -> None:
+    async def scenario() -> None:
+        client = NeurographWSClient(url, lambda: "t1")
+        await client.connect()
+        with pytest.raises(ConnectError) as caught:
+            await client.run_forever()
+        assert str(caught.value) == f"cannot connect to {url}/ws: not yours (1008)"
+
+    def accepts(peer: Peer) -> None:
+        peer.hello()
+        peer.cut()
+
+    def refuses(peer: Peer) -> None:
+        peer.connection.close(1008, "not yours")
+
+    with peers(accepts, refuses, refuses) as url:  # with the session, and without it
+        run(scenario)
+
+
 def test_an_iterator_ends_with_its_subscription(run: Run) -> None:
     async def scenario() -> None:
         seqs = []
@@ -768,6 +788,8 @@ def test_cancelled_while_it_runs_it_closes_in_order(run: Run) -> None:
         client.subscribe("signals", got)
         await current().race(client.run_forever, lambda: got.until(1))
         assert client.state is State.CLOSED
+        with pytest.raises(ClosedError, match="the task or event loop that it ran in has ended"):
+            client.subscribe("signals", got)
 
     with peers(serves_events(1, 1)) as url:
         run(scenario)

@@ -17,6 +17,7 @@ from neurograph_ws_client import (
     RequestTimeoutError,
     State,
     SubscriptionDeniedError,
+    receiving,
 )
 from neurograph_ws_client.messages import At
 from neurograph_ws_client.options import Options
@@ -129,6 +130,38 @@ def test_refused_token_is_tried_again_only_with_another_from_the_function() -> N
     assert state(line) is State.CLOSED
 
 
+def refuse(line: Line, token: str) -> None:
+    line.accept(token=token)
+    with pytest.raises(ConnectError) as caught:
+        line.close(1008, "not yours")
+    line.core.failed(caught.value, line.now)
+
+
+@pytest.mark.parametrize("fresh_tokens", [True, False])
+def test_a_session_of_another_user_is_given_up_before_the_token(fresh_tokens: bool) -> None:
+    line = Line(fresh_tokens=fresh_tokens)
+    line.open(token="of a", epoch="e1")
+    line.subscribe("signals")
+    line.granted("signals", seq=41)
+    line.cut()
+    refuse(line, "of b")
+    assert line.request is not None
+    assert "resume=1" in line.request.path
+    assert state(line) is State.WAITING
+    line.open(token="of b", epoch="e1")
+    assert line.request.path == "/ws"
+    assert line.take()[-1]["recover"] == {"signals": AT}
+
+    line.cut()
+    refuse(line, "of c")
+    refuse(line, "of c")
+    if fresh_tokens:
+        line.core.start()
+        with pytest.raises(ConnectError, match="not yours"):
+            line.core.begin("of c", line.now)
+    assert state(line) is State.CLOSED
+
+
 # Coming back
 
 
@@ -187,15 +220,15 @@ def test_backoff_doubles_to_its_bound_while_attempts_fail() -> None:
         line.core.start()
         line.core.begin(None, line.now)
         line.core.failed(ConnectError("nobody there"), line.now)
-    assert delays(line) == [1, 2, 4, 8, 16, 20, 20, 20]
+    assert delays(line) == [0.5, 1, 2, 4, 8, 16, 20, 20]
 
 
 def test_backoff_is_full_jitter() -> None:
     line = Line(jitter=0.25)
     line.open()
     line.cut()
-    assert delays(line) == [0.25]
-    assert line.core.retry_at == line.now + 0.25
+    assert delays(line) == [0.125]
+    assert line.core.retry_at == line.now + 0.125
 
 
 def test_a_short_connection_is_a_failure_and_a_long_one_is_none() -> None:
@@ -204,7 +237,7 @@ def test_a_short_connection_is_a_failure_and_a_long_one_is_none() -> None:
         line.open()
         line.now += lasts_s
         line.cut()
-    assert delays(line) == [1, 2, 0.5, 0.5, 1]
+    assert delays(line) == [0.5, 1, 0.5, 0.5, 1]
 
 
 def test_goodbye_says_when_to_come_back_the_first_time() -> None:
@@ -217,7 +250,7 @@ def test_goodbye_says_when_to_come_back_the_first_time() -> None:
     line.core.failed(ConnectError("nobody there"), line.now)
     line.open()
     line.cut()
-    assert delays(line) == [1.25, 2.0, 4.0]
+    assert delays(line) == [1.25, 1.0, 2.0]
     assert told(line, "goodbye")
 
 
@@ -269,10 +302,86 @@ def test_resumes_behind_what_was_received_though_it_is_not_worked_on() -> None:
     line.open(epoch="e1", reconnected=True, channels=["signals"], positions={"signals": at(43)})
     assert line.request is not None
     assert line.request.path == "/ws?reconnection_token=r.8fQ2&resume=1"
-    assert without_id(line.take()) == [{"type": "resume", "positions": {"signals": at(43)}}]
-    line.say(event("signals", 43), event("signals", 44))
+    (resume,) = line.take()
+    assert without_id([resume]) == [{"type": "resume", "positions": {"signals": at(43)}}]
+    line.say(event("signals", 43), event("signals", 44), {"type": "resumed", "id": resume["id"], "channels": []})
     line.dispatch()
     assert [one["seq"] for one in line.delivered] == [42, 43, 44]
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_without_its_resume_a_session_leaves_something_out_and_is_begun_anew(refused: bool) -> None:
+    line = subscribed_line()
+    line.cut()
+    line.open(epoch="e1", reconnected=True, channels=["signals"], positions={"signals": at(45)})
+    (resume,) = line.take()
+    line.say(event("signals", 46))  # the server may have gone on without it
+    if refused:
+        error = {"type": "error", "id": resume["id"], "code": "invalid_message", "message": "not the first message"}
+        line.say(event("signals", 47), error, event("signals", 48))
+    else:
+        line.pass_time(9.9)
+        assert not over(line)
+        line.pass_time(0.2)
+    assert over(line)
+    line.say(event("signals", 49))  # it may be under way still
+    line.lose()
+    assert state(line) is State.WAITING
+    line.open(epoch="e1", reconnected=True, channels=["signals"], positions={"signals": at(47)})
+    (resume,) = line.take()
+    assert resume["positions"] == {"signals": AT}
+    line.say(event("signals", 42), {"type": "resumed", "id": resume["id"], "channels": ["signals"], "replayed": 1})
+    line.pass_time(15)
+    assert not over(line)
+    line.dispatch()
+    assert [one["seq"] for one in line.delivered] == [42]
+
+
+def test_what_came_before_a_resume_was_answered_does_not_count_when_the_connection_is_lost() -> None:
+    line = subscribed_line()
+    line.subscribe("logs")
+    line.granted("logs", seq=3)
+    line.cut()
+    line.open(epoch="e1", reconnected=True, channels=["signals", "logs"], positions={})
+    line.say(event("signals", 46), event("logs", 4), {"type": "unsubscribed", "channels": ["logs"], "reason": "x"})
+    line.take()
+    line.cut()
+    line.open(epoch="e1", reconnected=True, channels=["signals"], positions={"signals": at(46)})
+    resume, *_ = line.take()
+    assert resume["positions"] == {"signals": AT}
+    assert line.core.subscriptions.received() == {"signals": AT, "logs": at(3)}
+    line.say({"type": "resumed", "id": 0, "channels": []})  # of nothing that we know
+    line.say(event("signals", 42), {"type": "resumed", "id": resume["id"], "channels": []}, event("signals", 43))
+    line.dispatch()
+    assert [one["seq"] for one in line.delivered] == [42, 43]
+
+
+def test_what_is_held_back_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiving, "MAX_HELD_BYTES", 500)
+    line = subscribed_line()
+    line.cut()
+    line.open(epoch="e1", reconnected=True, channels=["signals"], positions={"signals": at(46)})
+    line.say(*(event("signals", seq) for seq in range(42, 52)))
+    line.dispatch()
+    assert [one["seq"] for one in line.delivered] == list(range(42, 52))
+
+
+def test_a_resume_is_not_given_up_while_handlers_are_slow() -> None:
+    line = subscribed_line(queue_events=2)
+    line.say(*(event("signals", seq) for seq in range(42, 47)))
+    line.cut()
+    line.open(epoch="e1", reconnected=True, channels=["signals"], positions={"signals": at(46)})
+    (resume,) = line.take()
+    assert not line.core.may_read(line.now)
+    line.pass_time(69)
+    line.dispatch()
+    assert line.core.may_read(line.now)
+    line.pass_time(9.9)
+    assert not over(line)
+    line.say({"type": "resumed", "id": resume["id"], "channels": ["signals"], "replayed": 5})
+    line.pass_time(5)
+    assert not over(line)
+    assert line.errors() == []
 
 
 def test_a_lost_session_is_made_anew_in_as_few_messages_as_the_options_allow() -> None:
@@ -383,6 +492,101 @@ def test_new_epoch_after_a_restart_is_told_by_a_gap_and_goes_on() -> None:
     assert line.gaps == [gap]
     assert [one["seq"] for one in line.delivered] == [1, 2]
     assert line.core.subscriptions.received() == {"signals": at(2, "e2")}
+
+
+def test_a_position_of_the_future_is_taken_back_by_the_gap_and_the_position_behind_it() -> None:
+    line = Line()
+    line.open(epoch="e1")
+    line.core.subscriptions.add("signals", line.delivered.append, None, At("e1", 1000))
+    (ask,) = line.take()
+    gap = {"type": "gap", "of": "signals", "epoch": "e1", "from": 1001, "to": None, "count": None,
+           "reason": "epoch_changed"}  # fmt: skip
+    line.say(
+        {"type": "subscribed", "id": ask["id"], "channels": ["signals"], "positions": {"signals": at(3)}},
+        gap,
+        {"type": "position", "positions": {"signals": at(0)}},
+        event("signals", 1),
+        event("signals", 4),
+        {"type": "position", "positions": {"signals": at(2)}},
+    )
+    line.dispatch()
+    assert [one["seq"] for one in line.delivered] == [1, 4]
+    assert line.gaps == [gap]
+    assert line.core.subscriptions.received() == {"signals": at(4)}
+    assert line.core.subscriptions.wanted["signals"].done == At("e1", 4)
+
+
+def test_a_loss_amid_gap_and_position_does_not_make_the_next_position_go_back() -> None:
+    line = subscribed_line()
+    line.say({"type": "gap", "of": "signals", "epoch": "e1", "from": 42, "to": None, "count": None,
+              "reason": "epoch_changed"})  # fmt: skip
+    line.cut()
+    line.open(epoch="e1", reconnected=True, channels=["signals"], positions={"signals": at(41)})
+    line.say(event("signals", 42), {"type": "position", "positions": {"signals": at(40)}})
+    assert line.core.subscriptions.received() == {"signals": at(42)}
+
+
+def test_the_epoch_follows_when_it_changes_on_an_open_connection() -> None:
+    line = subscribed_line()
+    line.say(
+        {"type": "gap", "of": "signals", "epoch": "e1", "from": 42, "to": None, "count": None,
+         "reason": "epoch_changed"},
+        {"type": "position", "positions": {"signals": at(0, "e2")}},
+    )  # fmt: skip
+    assert line.core.connected is not None
+    assert line.core.connected.epoch == "e2"
+
+
+def test_what_is_said_of_a_subscription_that_was_left_does_not_open_the_next() -> None:
+    line = subscribed_line()
+    line.core.subscriptions.remove("signals")
+    line.core.subscriptions.add("signals", line.delivered.append, Options({}, {"last": 2}))
+    unsubscribe, subscribe = line.take()
+    line.say(
+        {"type": "gap", "of": "signals", "epoch": "e1", "from": 42, "to": 50, "count": 9, "reason": "slow_consumer"},
+        {"type": "position", "positions": {"signals": at(52)}},
+        event("signals", 53),
+        {"type": "unsubscribed", "id": unsubscribe["id"], "channels": ["signals"]},
+        {"type": "subscribed", "id": subscribe["id"], "channels": ["signals"], "positions": {"signals": at(51)}},
+        event("signals", 52),
+        event("signals", 53),
+    )
+    line.dispatch()
+    assert [one["seq"] for one in line.delivered] == [52, 53]
+    assert line.gaps == []
+
+
+def test_options_of_a_handler_end_with_it() -> None:
+    line = Line()
+    line.open(epoch="e1")
+    add, remove = line.core.subscriptions.add, line.core.subscriptions.remove
+    options = Options({"filter": {"data.n": 1}})
+    add("signals", line.delivered.append, None)
+    line.granted("signals", seq=41)
+    add("signals", print, options)
+    (ask,) = line.take()
+    assert ask["filter"] == {"data.n": 1}
+    remove("signals", print)
+    assert without_id(line.take()) == [{"type": "subscribe", "channels": ["signals"], "recover": {"signals": AT}}]
+    add("signals", print, Options({"policy": "drop_newest"}))
+    add("signals", repr, options)
+    line.take()
+    remove("signals", print)  # it is not the newest
+    add("signals", print, options)  # the same
+    assert line.take() == []
+    add("signals", print, Options(options.shape, {"last": 5}))
+    line.take()
+    remove("signals", print)  # the past is over
+    assert line.take() == []
+
+
+def test_a_past_that_was_asked_for_by_a_handler_that_is_gone_is_not_sent() -> None:
+    line = Line()
+    line.core.subscriptions.add("signals", line.delivered.append, None)
+    line.core.subscriptions.add("signals", print, Options({}, {"last": 5}))
+    line.core.subscriptions.remove("signals", print)
+    line.open(epoch="e1")
+    assert without_id(line.take()) == [{"type": "subscribe", "channels": ["signals"]}]
 
 
 def test_an_answer_to_a_subscription_that_was_left_says_nothing_of_the_next() -> None:

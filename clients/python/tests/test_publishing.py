@@ -33,6 +33,10 @@ def publish(line: Line, name: str) -> Reply[Published]:
     return reply
 
 
+def test_null_is_published() -> None:
+    assert b'"a":[null,"null",1.5]' in message(1, "signals", "k", "a", {"a": [None, "null", 1.5]}, None)
+
+
 def test_an_event_that_is_json_already_goes_out_as_it_is() -> None:
     events: list[Raw | dict[str, Any]] = [Raw(b'{"event_type":"a", "data":{"n":1.50}}'), {"event_type": "b"}]
     text = message(1, "signals", "k", None, None, events)
@@ -222,6 +226,8 @@ def test_a_close_that_is_final_fails_what_was_never_sent() -> None:
         ({"events": [{"event_type": "a"}] * 1001}, ValueError, "events: 1001"),
         ({"data": {"a": object()}}, TypeError, "data"),
         ({"events": [{"event_type": object()}]}, TypeError, "events"),
+        ({"data": {"a": [1.5, (None, float("nan"))]}}, TypeError, "data: not JSON .*JSON has no number nan"),
+        ({"events": [{"event_type": "a", "data": {"a": float("-inf")}}]}, TypeError, "events: .*number -inf"),
     ],
 )
 def test_what_cannot_be_published(arguments: dict[str, Any], error: type[Exception], says: str) -> None:

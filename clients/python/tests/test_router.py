@@ -23,6 +23,7 @@ from ws_router import Router, router
 
 pytestmark = both_loops
 
+ROOT = Path(__file__).parents[3]
 KEY = "0123456789abcdef0123456789abcdef"
 
 
@@ -144,6 +145,27 @@ def test_a_token_that_ends_is_final_without_a_function(run: Run) -> None:
 
     with router(jwt_keys=KEY) as one:
         run(scenario)
+
+
+@pytest.mark.parametrize("document", [ROOT / "README.md", ROOT / "clients" / "python" / "README.md"], ids=str)
+def test_the_first_screen_prints_its_signal_on_a_channel_with_a_past(
+    run: Run, document: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, _, text = document.read_text(encoding="utf-8").partition("```python\n")
+    program, _, _ = text.partition("asyncio.run(main())")
+    names: dict[str, Any] = {}
+
+    async def scenario() -> None:
+        async with NeurographWSClient(one.url) as client:
+            await client.publish_batch("signals", [{"event_type": "signal.old", "data": {"priority": 1}}] * 3)
+        exec(program.replace("ws://127.0.0.1:8000", one.url), names)
+        await names["main"]()
+
+    with router() as one:
+        run(scenario)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("4 ")
+    assert "{'priority': 200}" in line
 
 
 def test_the_past_and_where_it_ends(run: Run) -> None:

@@ -30,8 +30,8 @@ class Backoff:
 
     def lost(self, lasted_s: float) -> float:
         """A connection was lost after `lasted_s` seconds. Returns the delay before the next attempt, in seconds."""
-        self.failures = 0 if lasted_s >= STABLE_S else self.failures + 1
+        self.failures = 1 if lasted_s >= STABLE_S else self.failures + 1
         return self._delay()
 
     def _delay(self) -> float:
-        return self._random() * min(LONGEST_S, FIRST_S * 2.0 ** min(self.failures, _LARGEST_POWER))
+        return self._random() * min(LONGEST_S, FIRST_S * 2.0 ** min(self.failures - 1, _LARGEST_POWER))

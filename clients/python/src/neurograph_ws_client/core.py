@@ -20,7 +20,6 @@ from neurograph_ws_client.errors import (
     NeurographError,
     NotConnectedError,
     ProtocolError,
-    RequestTimeoutError,
 )
 from neurograph_ws_client.events import State
 from neurograph_ws_client.inbox import Inbox
@@ -87,6 +86,7 @@ class Core:
         self._opened_at = 0.0
         self._liveness = Liveness(0.0, 0.0)
         self._close_by: float | None = None
+        self._closed_because = ""
 
     # Connecting
 
@@ -115,10 +115,8 @@ class Core:
 
     def _session(self) -> str | None:
         """The token of the session to resume, if that can be said in one message."""
-        if self.connected is None:
-            return None
-        positions = encode(self.subscriptions.received())
-        return self.connected.reconnection_token if len(positions) + 64 < self.connected.max_message_bytes else None
+        server, size = self.connected, len(encode(self.subscriptions.received())) + 64
+        return server.reconnection_token if server is not None and size < server.max_message_bytes else None
 
     def failed(self, error: ConnectError, now: float) -> None:
         """The attempt has failed: wait for the next one, or give up."""
@@ -126,9 +124,12 @@ class Core:
             return  # closed meanwhile
         self._wire = None
         fresh = error.code is not None and reconnect_after(error.code) is Reconnect.WITH_FRESH_TOKEN
+        server = self.connected
+        if error.code == CloseCode.POLICY_VIOLATION and server is not None and server.reconnection_token is not None:
+            # The token may be good, and only the session another user's: once without it.
+            server.reconnection_token, fresh = None, False
         if fresh and self._settings.fresh_tokens:
-            self._refused_token = self.token
-            self.final = error
+            self._refused_token, self.final = self.token, error
         self._attempts += 1
         most = self._settings.max_reconnect_attempts
         if not error.retry or (fresh and not self._settings.fresh_tokens):
@@ -150,8 +151,7 @@ class Core:
         self.connected = message
         self.connected_at = info.get("timestamp")
         self.state = State.OPEN
-        self._refused_token = None
-        self._attempts = 0
+        self._refused_token, self._attempts = None, 0
         self._opened_at = now
         self._liveness = Liveness(message.heartbeat_s, now)
         self.return_after_s = None
@@ -190,6 +190,12 @@ class Core:
         self._wire.receive_eof()
         self._refuse_if_early()
 
+    def abandon(self, reason: str) -> None:
+        """End the connection without a word, and come back."""
+        assert self._wire is not None
+        self._wire.abandon(reason)
+        self.on_change()
+
     def _refuse_if_early(self) -> None:
         assert self._wire is not None
         close = self._wire.ended
@@ -210,7 +216,7 @@ class Core:
     def ended(self, now: float) -> None:
         """The socket is closed: wait for the next attempt, or stay closed."""
         wire, self._wire = self._wire, None
-        close = (wire.ended if wire is not None else None) or Close(CloseCode.ABNORMAL, "the connection was cut")
+        close = (wire and wire.ended) or Close(CloseCode.ABNORMAL, "the connection was cut")
         why = f"{close.reason or 'no reason given'} ({close.code})"
         self.requests.fail_all(lambda one: ConnectionLostError(f"{one.kind}: connection lost before the reply: {why}"))
         self.publishes.lost()
@@ -246,10 +252,11 @@ class Core:
 
     # The end
 
-    def close(self, now: float) -> None:
+    def close(self, now: float, reason: str = "disconnect() was called") -> None:
         """Close for good: what waits to be published still goes out, then the close; bounded in time."""
         if self.state is State.CLOSED:
             return
+        self._closed_because = reason
         wire = self._wire if self.state is State.OPEN else None
         if wire is not None:
             while wire.open and self._flush(now):
@@ -279,7 +286,7 @@ class Core:
         """Why nothing goes any more."""
         if isinstance(self.final, ClosedError):
             return self.final
-        reason = "disconnect() was called" if self.final is None else str(self.final)
+        reason = self._closed_because if self.final is None else str(self.final)
         return ClosedError(CloseCode.NORMAL if self.final is None else CloseCode.ABNORMAL, reason)
 
     # What goes out
@@ -298,13 +305,12 @@ class Core:
         assert self.connected is not None
         limit = self.connected.max_message_bytes
         for kind, ask in self.subscriptions.take(now, limit):
-            if len(encode(ask.message)) + 32 > limit:
-                self.notices.error(too_large(f"{kind} {', '.join(ask.channels)}", len(encode(ask.message)), limit))
+            if (size := len(encode(ask.message)) + 32) > limit:
+                self.notices.error(too_large(f"{kind} {', '.join(ask.channels)}", size, limit))
                 self.subscriptions.refused(ask, None)
             else:
-                self._ask(kind, ask.message, now, Reply(), ask.channels, ask)
-        texts = self.publishes.take(now, self.connected.epoch, limit, _SEND_BYTES)
-        for text in texts:
+                self._ask(ask.message, Asked(kind, now, ask.channels, Reply(), ask))
+        for text in (texts := self.publishes.take(now, self.connected.epoch, limit, _SEND_BYTES)):
             self._wire.send(text)
         return bool(texts)
 
@@ -325,18 +331,15 @@ class Core:
             raise too_large(kind, size, self.connected.max_message_bytes)
         self._flush(now)  # what was called before goes out before
         reply: Reply[Any] = Reply()
-        self._ask(kind, message, now, reply, () if channel is None else (channel,))
+        self._ask(message, Asked(kind, now, () if channel is None else (channel,), reply))
         self.on_output()
         self.on_change()
         return reply
 
-    def _ask(
-        self, kind: str, message: Mapping[str, Any], now: float, reply: Reply[Any], channels: tuple[str, ...],
-        about: Any = None,
-    ) -> None:  # fmt: skip
+    def _ask(self, message: Mapping[str, Any], asked: Asked) -> None:
         number = self.number()
         self.say({**message, "id": number})
-        self.requests.add(number, Asked(kind, now, channels, reply, about))
+        self.requests.add(number, asked)
 
     def say(self, message: Mapping[str, Any]) -> None:
         """Send a message on the connection that is open."""
@@ -347,7 +350,7 @@ class Core:
     def resume(self, channels: list[str], now: float) -> None:
         """Say where to go on, which must be the first message of a connection."""
         message = {"type": "resume", "positions": self.subscriptions.received(channels)}
-        self._ask("resume", message, now, Reply(), tuple(channels))
+        self._ask(message, Asked("resume", now, tuple(channels), Reply()))
 
     def number(self) -> int:
         """The next `id`."""
@@ -365,6 +368,7 @@ class Core:
         reading = self.inbox.has_room(2 if waits else 1) or self.state is State.CLOSED
         if reading != self._liveness.reading:
             self._liveness.set_reading(reading, now)
+            self.requests.put_off("resume", now)
             self.on_change()
         return reading
 
@@ -376,25 +380,21 @@ class Core:
             return self._close_by
         if self.state is not State.OPEN:
             return self.publishes.deadline(now)
-        times = [self.requests.deadline(), self.publishes.deadline(now), self._liveness.deadline()]
-        if self.subscriptions.not_before > now:
-            times.append(self.subscriptions.not_before)
-        return min(time for time in times if time is not None)
+        times = (self.requests.deadline(), self.publishes.deadline(now), self._liveness.deadline())
+        return min(time for time in (*times, self.subscriptions.deadline(now)) if time is not None)
 
     def tick(self, now: float) -> None:
         """Time has passed."""
-        if self._close_by is not None and now >= self._close_by and self._wire is not None:
-            self._wire.abandon("the server did not answer the close in time")
-            self.on_change()
-        for asked in self.requests.expire(now):
-            if not asked.reply.awaited:
-                self.notices.error(RequestTimeoutError(f"{asked.kind}: no reply in time"))
+        if self._close_by is not None and now >= self._close_by:
+            self.abandon("the server did not answer the close in time")
+        if not self._liveness.reading:
+            self.requests.put_off("resume", now)  # its answer is behind what waits in the socket
+        self._receiver.missed(self.requests.expire(now))
         self.publishes.expire(now)
         if self.state is State.OPEN and self._wire is not None:
             sign = self._liveness.check(now)
             if sign is Sign.PONG:
                 self._wire.pong()
             elif sign is Sign.DEAD:
-                self._wire.abandon(f"the server was silent for {self._liveness.silence_s:g} s")
-                self.on_change()
+                self.abandon(f"the server was silent for {self._liveness.silence_s:g} s")
         self.on_output()

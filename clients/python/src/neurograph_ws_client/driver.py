@@ -98,6 +98,8 @@ class Driver:
             try:
                 await self._connect()
             except ConnectError as error:
+                if not self._is_connecting():
+                    return  # the core has closed, and knows why
                 error.args = (f"cannot connect to {self._address.shown}: {error}",)
                 failure = error
             except OSError as error:
@@ -180,7 +182,7 @@ class Driver:
             await self.backend.race(self._live, self._keep_time, self._freshen, self._killed.wait)
         finally:
             self.serving = False
-            self._core.close(self.backend.now())
+            self._core.close(self.backend.now(), "the task or event loop that it ran in has ended")
             self._ended.set()
 
     async def _live(self) -> None:
@@ -219,7 +221,7 @@ class Driver:
         try:
             await self.backend.race(self._read, self._write, self._until_over)
         except BaseException:
-            core.close(self.backend.now())
+            core.close(self.backend.now(), "the task or event loop that it ran in has ended")
             raise
         finally:
             await self.backend.shielded(_SHUT_S, self._shut)  # noqa: ASYNC102 - it is what it says

@@ -6,6 +6,8 @@ against the structs here, which name only the fields that it reads.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +22,29 @@ encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder().decode
 #: What `decode` raises on bytes that are no message.
 DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def encode_exactly(value: object) -> bytes:
+    """Encode what a user gives.
+
+    Raises:
+        TypeError: It holds what JSON has no kind for.
+        ValueError: It holds a number that JSON has not, which would go out as null.
+    """
+    text = encode(value)
+    if b"null" in text:
+        _check_numbers(value)
+    return text
+
+
+def _check_numbers(value: object) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"JSON has no number {value!r}; leave it out, or give None")
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for one in value:
+            _check_numbers(one)
 
 
 class At(Struct, frozen=True):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from neurograph_ws_client.events import Policy
-from neurograph_ws_client.messages import At, encode
+from neurograph_ws_client.messages import At, encode_exactly
 
 _SHAPE: Final = ("filter", "policy", "key")
 _PAST: Final = ("last", "since")
@@ -41,7 +41,7 @@ def read_options(**options: Any) -> Options | None:
     shape = {name: value for name, value in given.items() if name in _SHAPE}
     past = {name: value for name, value in given.items() if name in _PAST}
     try:
-        encode((shape, past))
+        encode_exactly((shape, past))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise TypeError(f"filter, last, since: not JSON ({error})") from None
     return Options(shape, past) if shape or past else None

@@ -20,7 +20,7 @@ from neurograph_ws_client.errors import (
     RequestRefusedError,
 )
 from neurograph_ws_client.events import Published
-from neurograph_ws_client.messages import PublishedMessage, encode
+from neurograph_ws_client.messages import PublishedMessage, encode_exactly
 from neurograph_ws_client.requests import Reply
 
 #: The server remembers a key for 120 s from the first time it came; less the time of a repetition's way.
@@ -221,7 +221,7 @@ def message(
             raise ValueError(f"events: {len(events)} of them; a batch has 1 to {MAX_BATCH}")
         fields["events"] = list(events)
     try:
-        return encode(fields)
+        return encode_exactly(fields)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise TypeError(f"{'data' if events is None else 'events'}: not JSON ({error})") from None
 

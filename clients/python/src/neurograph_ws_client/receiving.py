@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from neurograph_ws_client.errors import ProtocolError, RequestRefusedError
+from neurograph_ws_client.errors import ProtocolError, RequestRefusedError, RequestTimeoutError
 from neurograph_ws_client.events import Authenticated, Event, Gap, History, State, TextEvent
 from neurograph_ws_client.inbox import Item, Mark
 from neurograph_ws_client.messages import (
@@ -32,11 +32,16 @@ from neurograph_ws_client.messages import (
     read,
 )
 from neurograph_ws_client.messages import Authenticated as AuthenticatedMessage
-from neurograph_ws_client.subscriptions import DIRECT, Ask
+from neurograph_ws_client.requests import Asked
+from neurograph_ws_client.subscriptions import DIRECT, Ask, Subscription
 
 if TYPE_CHECKING:
     from neurograph_ws_client.core import Core
     from neurograph_ws_client.wire import Payload
+
+
+#: So much is held back until `resume` is answered, at most: many times what a server replays.
+MAX_HELD_BYTES: Final = 16 << 20
 
 
 class Receiver:
@@ -48,6 +53,14 @@ class Receiver:
         #: What goes to the inbox with the read that is being taken.
         self._items: list[Item] = []
         self._now = 0.0
+        #: What this connection brings leaves out something, so it must not move positions.
+        self._astray = False
+        #: While `resume` is not answered: by read, what came since. If it was late, that leaves out something, too.
+        self._held: list[tuple[list[Item], int]] = []
+        self._held_bytes = 0
+        #: While it is not answered: where the streams were.
+        self._before: list[tuple[Subscription, At]] = []
+        self._resuming = False
 
     def take(self, texts: list[Payload], size: int, now: float) -> None:
         """Take what came with one read of `size` bytes.
@@ -63,19 +76,26 @@ class Receiver:
             raise ProtocolError(f"the server sent a message that is no JSON: {error}") from None
         finally:
             if items and self._core.state is not State.CLOSED:
-                self._core.inbox.put(items, size)
+                if self._resuming:
+                    self._hold_back(items, size)
+                else:
+                    self._core.inbox.put(items, size)
 
     def _take(self, texts: list[Payload], items: list[Item]) -> None:
         """The loop that each event passes: one decoding, one look-up, one comparison."""
         wanted = self._core.subscriptions.wanted
         append, keep_text = items.append, self._keep_text
         opened = self._core.state is not State.CONNECTING
+        if opened and self._astray:
+            return
         for text in texts:
             message = decode(text)
             if type(message) is not dict:
                 raise ProtocolError("the server sent JSON that is no object")
             if "type" in message:
                 self._take_message(message)
+                if self._astray:
+                    return
                 opened = opened or self._core.state is not State.CONNECTING
                 continue
             channel, seq = message.get("channel"), message.get("seq")
@@ -112,12 +132,15 @@ class Receiver:
     # One for each kind
 
     def _connected(self, message: Connected, raw: dict[str, Any]) -> None:
-        core = self._core
+        core, wanted = self._core, self._core.subscriptions.wanted
+        self._astray = False
+        self._go_back()  # the last connection may have ended before its `resumed`
         core.open(message, raw, self._now)
         self._moved(core.subscriptions.connected(message))
         if message.reconnected:
             core.resume(message.channels, self._now)
-        wanted = core.subscriptions.wanted
+            self._resuming = True
+            self._before = [(one, at) for one in wanted.values() if (at := one.position) is not None]
         core.notices.denied({c: message.reasons.get(c, "permission_denied") for c in message.denied if c in wanted})
         core.on_output()
 
@@ -136,21 +159,28 @@ class Receiver:
             core.notices.denied(dict.fromkeys(message.channels, message.reason), withdrawn=True)
 
     def _resumed(self, message: Resumed, raw: dict[str, Any]) -> None:
-        self._core.requests.answered(message.id, "resume")
+        if self._core.requests.answered(message.id, "resume") is not None:
+            self._release()
 
     def _gap(self, message: GapMessage, raw: dict[str, Any]) -> None:
         subscription = self._core.subscriptions.wanted.get(message.of)
-        if subscription is None and message.of not in DIRECT:
-            return
         at = None
-        if subscription is not None and message.to is not None and message.of not in DIRECT:
-            at = subscription.move(At(message.epoch, message.to))
+        if message.of not in DIRECT:
+            if subscription is None or subscription.is_shut:
+                return  # of a subscription that was left
+            if message.to is not None:
+                at = subscription.move(At(message.epoch, message.to))
+            else:
+                subscription.begins_anew = True
         self._items.append((None, Mark(subscription, at, cast(Gap, raw))))
 
     def _position(self, message: PositionMessage, raw: dict[str, Any]) -> None:
+        core = self._core
+        assert core.connected is not None
         for channel, at in message.positions.items():
-            subscription = self._core.subscriptions.wanted.get(channel)
-            if subscription is not None:
+            core.connected.epoch = at.epoch
+            subscription = core.subscriptions.wanted.get(channel)
+            if subscription is not None and not subscription.is_shut:
                 self._items.append((None, Mark(subscription, subscription.move(at))))
 
     def _moved(self, positions: list[Any]) -> None:
@@ -173,6 +203,8 @@ class Receiver:
         if asked is None:
             core.notices.error(error)
             return
+        if asked.kind == "resume":
+            self._not_resumed(str(error))
         error.channel = ", ".join(asked.channels) or None
         asked.reply.fail(error)
         if isinstance(asked.about, Ask):
@@ -183,6 +215,41 @@ class Receiver:
                 return
         if not asked.reply.awaited:
             core.notices.error(error)
+
+    def _not_resumed(self, reason: str) -> None:
+        """The server goes on from its own marks, and what was on its way to us would be missing: come back."""
+        self._astray = True
+        self._items.clear()
+        self._go_back()
+        self._core.abandon(f"resume failed: {reason}")
+
+    def _hold_back(self, items: list[Item], size: int) -> None:
+        self._held.append((items, size))
+        self._held_bytes += size
+        if self._held_bytes > MAX_HELD_BYTES:
+            self._release()
+
+    def _release(self) -> None:
+        """What came since `resume` counts."""
+        for items, size in self._held:
+            self._core.inbox.put(items, size)
+        self._before.clear()
+        self._go_back()
+
+    def _go_back(self) -> None:
+        """What came since `resume`, and is held, does not count."""
+        for subscription, at in self._before:
+            subscription.go_back(at)
+        self._resuming, self._held_bytes = False, 0
+        self._held, self._before = [], []
+
+    def missed(self, late: list[Asked]) -> None:
+        """No reply has come to these in time."""
+        for asked in late:
+            if asked.kind == "resume":
+                self._not_resumed("no reply in time")
+            if not asked.reply.awaited:
+                self._core.notices.error(RequestTimeoutError(f"{asked.kind}: no reply in time"))
 
     def _pong(self, message: Pong, raw: dict[str, Any]) -> None:
         asked = self._core.requests.answered(message.id, "ping")

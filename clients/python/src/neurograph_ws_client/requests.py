@@ -62,7 +62,7 @@ class Asked(NamedTuple):
     sent_at: float
     channels: tuple[str, ...]
     reply: Reply[Any]
-    about: Any
+    about: Any = None
 
 
 class Requests:
@@ -97,6 +97,11 @@ class Requests:
         for asked in self._asked.values():
             return asked.sent_at + self._timeout_s
         return None
+
+    def put_off(self, kind: str, now: float) -> None:
+        """The wait for those of this kind begins anew."""
+        for number in [number for number, asked in self._asked.items() if asked.kind == kind]:
+            self._asked[number] = self._asked.pop(number)._replace(sent_at=now)
 
     def expire(self, now: float) -> list[Asked]:
         """Fail those that have waited too long, and return them."""

@@ -84,8 +84,9 @@ class Subscribing(Calls):
     ) -> None:
         """Subscribe; sent when connected, and again after each reconnection, with the position that was reached.
 
-        A channel may have several handlers. Options that are given hold for the channel from then on; without any, it
-        keeps those that it has.
+        A channel may have several handlers. Options belong to the channel: those that are given hold from then on, as
+        long as the handler is there; then those that were given before. Without any, it keeps those that it has.
+        `last` and `since` count only where the subscription begins.
 
         Args:
             channel: Its name; `personal` and `global` come without being asked for, and need a handler only.

@@ -34,17 +34,21 @@ class Subscription:
     Attributes:
         channel: Its name.
         handlers: Called with each event, in this order.
-        options: The newest that were given.
+        asked: Options that were given, with the handler that they were given with; the newest last.
+        options: Those that hold: the newest whose handler is there.
         version: Counts changes of the options.
         standing: With the server.
         epoch: In which `head` counts; None: no position is known.
         head: The seq of the last event received, or `_SHUT`.
+        begins_anew: The next position counts as it is: a gap has said that the one that we know holds no longer.
         done_epoch: In which `done_seq` counts; None: not known.
         done_seq: The seq of the last event that the handlers have worked on.
     """
 
     __slots__ = (
         "_parked",
+        "asked",
+        "begins_anew",
         "channel",
         "done_epoch",
         "done_seq",
@@ -59,11 +63,13 @@ class Subscription:
     def __init__(self, channel: str) -> None:
         self.channel = channel
         self.handlers: tuple[Handler, ...] = ()
+        self.asked: list[tuple[Handler | None, Options]] = []
         self.options = Options()
         self.version = 0
         self.standing = Standing.WANTED
         self.epoch: str | None = None
         self.head = _SHUT
+        self.begins_anew = False
         self.done_epoch: str | None = None
         self.done_seq = 0
         self._parked = 0
@@ -73,36 +79,53 @@ class Subscription:
         """Where the stream goes on."""
         if self.epoch is None:
             return None
-        return At(self.epoch, self._parked if self.head == _SHUT else self.head)
+        return At(self.epoch, self._parked if self.is_shut else self.head)
 
     @property
     def done(self) -> At | None:
         """Where the handlers have got to."""
         return None if self.done_epoch is None else At(self.done_epoch, self.done_seq)
 
+    def forget(self, handler: Handler | None) -> None:
+        """The options that were given with a handler are to hold no longer."""
+        self.asked = [one for one in self.asked if one[0] != handler]
+
     def start_behind(self, at: At) -> None:
         """Take a position from the user, for a stream that is yet to be granted."""
         self.epoch, self._parked = at.epoch, at.seq
         self.done_epoch, self.done_seq = at.epoch, at.seq
+
+    @property
+    def is_shut(self) -> bool:
+        """It is not granted."""
+        return self.head == _SHUT
 
     def open_at(self, at: At | None) -> At | None:
         """It is granted. Takes the position if there is none yet, and then returns it."""
         if self.epoch is None and at is not None:
             self.epoch, self.head = at.epoch, at.seq
             return at
-        if self.epoch is not None and self.head == _SHUT:
+        if self.epoch is not None and self.is_shut:
             self.head = self._parked
         return None
 
+    def go_back(self, at: At) -> None:
+        """What came behind this position does not count."""
+        self.epoch, self.begins_anew = at.epoch, False
+        if self.is_shut:
+            self._parked = at.seq
+        else:
+            self.head = at.seq
+
     def shut(self) -> None:
         """It is not granted any more; the position stays."""
-        if self.head != _SHUT:
+        if not self.is_shut:
             self._parked, self.head = self.head, _SHUT
 
     def move(self, at: At) -> At:
         """A message says where the stream has got to; it does not go back in its epoch. Returns the position."""
-        seq = max(at.seq, self.head) if at.epoch == self.epoch and self.head != _SHUT else at.seq
-        self.epoch, self.head = at.epoch, seq
+        seq = at.seq if self.begins_anew or at.epoch != self.epoch else max(at.seq, self.head)
+        self.epoch, self.head, self.begins_anew = at.epoch, seq, False
         return At(at.epoch, seq)
 
 
@@ -136,13 +159,13 @@ class Subscriptions:
             subscription = self.wanted[channel] = Subscription(channel)
             if channel in DIRECT:
                 subscription.standing = Standing.GRANTED
-        if handler is not None:
+        if handler is not None and handler not in subscription.handlers:
             subscription.handlers += (handler,)
-        if options is not None and options != subscription.options:
-            subscription.options = options
-            subscription.version += 1
-            if channel not in DIRECT:
-                subscription.standing = Standing.WANTED
+        if options is not None:
+            subscription.forget(handler)
+            subscription.asked.append((handler, options))
+            if options != subscription.options:
+                self._hold(subscription, options)
         if recover is not None and subscription.epoch is None:
             subscription.start_behind(recover)
 
@@ -158,12 +181,24 @@ class Subscriptions:
             kept.remove(handler)
             subscription.handlers = tuple(kept)
             if kept:
+                subscription.forget(handler)
+                options = subscription.asked[-1][1] if subscription.asked else Options()
+                begins = subscription.epoch is None and options.past != subscription.options.past
+                if begins or options.shape != subscription.options.shape:
+                    self._hold(subscription, options)
                 return
         subscription.handlers = ()
         del self.wanted[channel]
-        denied = subscription.standing is Standing.DENIED and subscription.head == _SHUT
+        denied = subscription.standing is Standing.DENIED and subscription.is_shut
         if channel not in DIRECT and not denied:
             self._leaving[channel] = None
+
+    def _hold(self, subscription: Subscription, options: Options) -> None:
+        """Other options are to hold."""
+        subscription.options = options
+        subscription.version += 1
+        if subscription.channel not in DIRECT:
+            subscription.standing = Standing.WANTED
 
     # What is to be sent
 
@@ -185,6 +220,10 @@ class Subscriptions:
             for part in _split(sizes, max_bytes - len(key)):
                 yield "subscribe", _ask(part)
 
+    def deadline(self, now: float) -> float | None:
+        """When more may be taken, where something has to wait."""
+        return self.not_before if self.not_before > now else None
+
     # What the server says
 
     def connected(self, message: Connected) -> list[tuple[Subscription, At]]:
@@ -196,6 +235,7 @@ class Subscriptions:
         self.not_before = 0.0
         for subscription in self.wanted.values():
             name = subscription.channel
+            subscription.begins_anew = False
             if name in DIRECT:
                 continue
             if name not in granted or name in self._leaving:
