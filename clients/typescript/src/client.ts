@@ -62,7 +62,7 @@ export class NeurographWSClient {
     const inUrl = url.searchParams.get("token");
     url.searchParams.delete("token"); // it would end up in somebody's log
     const Socket = socketClass(options.webSocket);
-    const requestTimeout = options.requestTimeout ?? 10_000;
+    const { requestTimeout = 10_000 } = options;
     const hooks = {
       report,
       isOpen: () => this.isConnected(),
@@ -80,11 +80,13 @@ export class NeurographWSClient {
       },
       {
         report,
-        // In one message, which has to be the first; it would close the connection if it were too large.
-        resumable: () => JSON.stringify(this.#subscriptions.positions()).length < 60_000,
+        resumable: () => this.#connection.fits(this.#resuming()),
         connected: (message) => this.#connected(message),
         lost: (error) => this.#lost(error),
         closed: (error) => this.#closed(error),
+        answer: (message) => this.#publishing.message(message),
+        isAnswered: () => this.#publishing.isAnswered(),
+        over: (error) => this.#publishing.close(error ?? new ClientClosedError()),
         event: (event) => this.#subscriptions.event(event),
         message: (message) => this.#message(message),
         tick: () => this.#publishing.expire(),
@@ -113,7 +115,10 @@ export class NeurographWSClient {
     return this.#connection.connect();
   }
 
-  /** Disconnect for good. Subscriptions end, whatever waits fails with ClientClosedError, loops end. */
+  /**
+   * For good. Subscriptions and loops end, requests that wait fail. What was published has 2 s to be answered, and then
+   * the closing 3 s.
+   */
   disconnect(): Promise<void> {
     return this.#connection.disconnect();
   }
@@ -286,9 +291,7 @@ export class NeurographWSClient {
     return id;
   }
 
-  #nextId(): string {
-    return `${++this.#lastId}`;
-  }
+  readonly #nextId = () => `${++this.#lastId}`;
 
   #notConnected(): NeurographError {
     const { state } = this.#connection;
@@ -309,11 +312,21 @@ export class NeurographWSClient {
 
   // --- hearing ---
 
+  /** It has to be the first message, and one. */
+  #resuming(): string {
+    this.#resume = this.#nextId();
+    return JSON.stringify({ type: "resume", id: this.#resume, positions: this.#subscriptions.positions() });
+  }
+
   #connected(message: Connected): void {
     if (message.reconnected) {
-      this.#resume = this.#nextId(); // it has to be the first message
-      const positions = this.#subscriptions.positions();
-      this.#connection.send(JSON.stringify({ type: "resume", id: this.#resume, positions }));
+      const text = this.#resuming();
+      if (!this.#connection.fits(text)) {
+        // This server takes less than the last one did. The next attempt knows that, and opens a new session.
+        this.#connection.abandon("the positions are more than this server takes in one message");
+        return;
+      }
+      this.#connection.send(text);
     }
     this.#subscriptions.connected(message);
     this.#subscriptions.sync();
@@ -332,7 +345,7 @@ export class NeurographWSClient {
       this.#publishing.message(message) || this.#requests.reply(message) || this.#subscriptions.message(message);
     if (heard || type !== "error") return;
     // Then the server has gone on from its own marks, and what was on its way to us may be missing.
-    if (id !== undefined && id === this.#resume) this.#connection.abandon(`resume was refused: ${message.message}`);
+    if (id && id === this.#resume) this.#connection.abandon(`resume was refused: ${message.message}`);
     else this.#emitter.report(new NeurographError(message.code, message.message));
   }
 
@@ -357,7 +370,8 @@ export class NeurographWSClient {
     this.#emitter.emit("token_expiring", message);
     this.#connection.freshToken().then(
       (token) => {
-        if (!token || !this.isConnected()) return;
+        // Of the same token's end the server would only warn again; when that has come, another one is asked for.
+        if (!token || token === this.#connection.token || !this.isConnected()) return;
         // Where the connection is lost meanwhile, the next one asks for a token itself.
         this.authenticate(token).catch((error) => this.isConnected() && this.#emitter.report(error));
       },
@@ -373,10 +387,8 @@ export class NeurographWSClient {
   }
 
   #closed(error: ConnectionError | undefined): void {
-    const end = error ?? new ClientClosedError();
-    this.#requests.fail(end);
+    this.#requests.fail(error ?? new ClientClosedError());
     this.#subscriptions.close();
-    this.#publishing.close(end);
     for (const stream of this.#streams) this.#endStream(stream, error);
     this.#emitter.emit("disconnected", { code: error?.code ?? 1000, reason: error?.reason ?? "", reconnect: false });
   }

@@ -29,6 +29,11 @@ export interface Hooks {
   lost(error: ConnectionError): void;
   /** The end; without an error because it was wished. */
   closed(error: ConnectionError | undefined): void;
+  /** Heard between `closed` and `over`, while not all `isAnswered`. */
+  answer(message: Message): void;
+  isAnswered(): boolean;
+  /** After `closed`: nothing can be heard any more. */
+  over(error: ConnectionError | undefined): void;
   event(event: ChannelEvent): void;
   message(message: Message): void;
   /** Now and then, and at least every 20 s while there is no connection. */
@@ -56,6 +61,8 @@ export class Connection {
   isNew = false;
   /** How often an open connection was followed by another. */
   reconnects = 0;
+  /** The one that the server has of us; null where there is none. */
+  token: string | null | undefined;
 
   /** Without token and session. */
   readonly url: URL;
@@ -69,6 +76,8 @@ export class Connection {
   #caller: Deferred<Connected> | undefined;
   #unwatch: (() => void) | undefined;
   #ended: Promise<void> | undefined;
+  /** The token that the server refused, or that ran out. */
+  #refused: { token: string | null | undefined; error: ConnectionError } | undefined;
   /** Takes up the session. */
   #session: string | undefined;
   /** Failures in a row, for the backoff. */
@@ -102,22 +111,32 @@ export class Connection {
 
   /** The token for the next connections, unless a function has it. */
   keepToken(token: string): void {
+    this.token = token;
     if (typeof this.#settings.token !== "function") this.#settings.token = token;
   }
 
   /** A token from the function that has one; null where there is no function. */
-  async freshToken(): Promise<string | null | undefined> {
+  async freshToken(): Promise<string | null> {
     const { token } = this.#settings;
-    return typeof token === "function" ? token() : null;
+    return (typeof token === "function" && (await token())) || null;
+  }
+
+  /** In bytes. */
+  get #limit(): number {
+    return this.info?.max_message_bytes ?? 65_536;
+  }
+
+  /** The server takes this as one message, as far as is known. */
+  fits(text: string): boolean {
+    return text.length * 3 <= this.#limit || new TextEncoder().encode(text).length <= this.#limit;
   }
 
   /** Send one message. Throws RequestRefusedError where the server would close because of its size. */
   send(text: string): void {
-    const limit = this.info?.max_message_bytes ?? 65_536;
-    if (text.length * 3 > limit && new TextEncoder().encode(text).length > limit) {
+    if (!this.fits(text)) {
       throw new RequestRefusedError(
         "payload_too_large",
-        `the message is over ${limit} bytes, the most that this server takes: send it in parts, or over HTTP`,
+        `the message is over ${this.#limit} bytes, the most that this server takes: send it in parts, or over HTTP`,
       );
     }
     this.#socket?.send(text);
@@ -158,7 +177,12 @@ export class Connection {
       return;
     }
     this.freshToken().then(
-      (fresh) => attempt === this.#attempt && this.#dial(fresh),
+      (fresh) => {
+        if (attempt !== this.#attempt) return;
+        const refused = this.#refused;
+        if (fresh === refused?.token) this.#refuse(refused.error);
+        else this.#dial(fresh);
+      },
       (cause) => {
         if (attempt !== this.#attempt) return;
         const unheard = !this.#caller;
@@ -168,8 +192,17 @@ export class Connection {
     );
   }
 
+  /** There is no other token than the one that is of no use. */
+  #refuse({ code, reason }: ConnectionError): void {
+    const error = new ConnectionError(code, `${reason}; and token() returned the same token again`);
+    const unheard = !this.#caller;
+    this.#finish(error);
+    if (unheard) this.#hooks.report(error);
+  }
+
   #dial(token: string | null | undefined): void {
     let socket: SocketLike;
+    this.token = token;
     try {
       const address = addressOf(this.url, this.#hooks.resumable() ? this.#session : undefined);
       socket = this.#settings.open(address, protocolsOf(token));
@@ -179,7 +212,7 @@ export class Connection {
     }
     let problem: string | undefined;
     socket.onerror = (event) => {
-      problem = event.message;
+      problem = event.message?.replace(/ 404$/, "$&: no router at this path, which is /ws where nobody has changed it");
     };
     socket.onclose = ({ code, reason }) => this.#lose(code, reason || problem || "");
     socket.onmessage = ({ data }) => this.#receive(data as string);
@@ -274,14 +307,17 @@ export class Connection {
     const wasOpen = this.state === "open";
     if (this.#socket) drop(this.#socket, code);
     this.#socket = this.#attempt = undefined;
-    if (code === 1008) this.#session = undefined; // it may be another user's than the token
     if (!this.info) {
       this.#rest("idle");
       this.#tellCaller(error);
       return error;
     }
-    const stable = wasOpen && performance.now() - this.#openedAt >= STABLE_MS;
-    this.#failures = stable ? 0 : this.#failures + 1;
+    if (reconnectAfter(code) === "fresh_token") {
+      // An attempt may also be refused with 1008 because the session is another user's than the token.
+      if (wasOpen || code !== 1008 || !this.#session) this.#refused = { token: this.token, error };
+      if (code === 1008) this.#session = undefined;
+    }
+    if (wasOpen && performance.now() - this.#openedAt >= STABLE_MS) this.#failures = 0;
     if (this.#comesBack(code)) this.#wait(error, wasOpen);
     else this.#finish(error);
     return error;
@@ -298,7 +334,8 @@ export class Connection {
   }
 
   #wait(error: ConnectionError, wasOpen: boolean): void {
-    const delay = this.#slot ?? backoff(this.#failures);
+    const drawn = backoff(this.#failures++);
+    const delay = this.#slot ?? drawn;
     const attempt = ++this.#attempts;
     this.#slot = undefined;
     this.#enter("waiting", delay, () => this.#begin());
@@ -319,11 +356,15 @@ export class Connection {
 
   #finish(error?: ConnectionError): void {
     const socket = this.#socket;
+    const wasOpen = this.state === "open";
+    const { answer, isAnswered, closed, over } = this.#hooks;
     this.#socket = this.#attempt = undefined;
     this.#rest("closed");
-    this.#ended = socket ? closing(socket) : Promise.resolve();
+    const ended = socket && closing(socket, answer, () => !wasOpen || isAnswered());
+    this.#ended = ended ? ended.then(() => over(error)) : Promise.resolve();
     this.#tellCaller(error ?? new ClientClosedError());
-    this.#hooks.closed(error);
+    closed(error);
+    if (!ended) over(error);
   }
 
   #tellCaller(error: Error): void {

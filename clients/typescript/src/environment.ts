@@ -21,6 +21,7 @@ export function addressIn(given: string): URL {
   try {
     url = new URL(given, globalThis.location?.href);
     url.protocol = url.protocol.replace("http", "ws");
+    if (url.pathname === "/") url.pathname = "/ws";
   } catch {}
   if (!url || !/^wss?:$/.test(url.protocol)) {
     throw new TypeError("url: not an address to connect to; it is like ws://127.0.0.1:8000/ws or wss://example.org/ws");

@@ -55,11 +55,17 @@ export class Publishing {
     return this.#queue.size;
   }
 
+  /** Whatever was sent on this connection. */
+  isAnswered(): boolean {
+    return !this.#onWire;
+  }
+
   /** Take a publish, and send it if that is possible now. `what` makes the rest of its message. */
   add(id: string, key: string | undefined, what: () => object): Pending<Published> {
     const deferred = defer<Published>(this.#hooks.report);
     try {
-      const text = JSON.stringify({ type: "publish", id, key: key ?? `${this.#keys}-${id}`, ...what() });
+      const message = { type: "publish", id, key: key ?? `${this.#keys}-${id}`, ...what() };
+      const text = JSON.stringify(message, finite);
       if (this.#queue.size >= QUEUE_LENGTH || this.#size + text.length > QUEUE_SIZE) {
         throw new QueueFullError(
           "queue_full",
@@ -160,6 +166,12 @@ export class Publishing {
     else this.#unsent = this.#unsent.filter((one) => one !== publish);
     return publish.deferred;
   }
+}
+
+/** For JSON, which would make null of them. */
+function finite(field: string, value: unknown): unknown {
+  if (typeof value !== "number" || Number.isFinite(value)) return value;
+  throw new TypeError(`${field}: ${value} is no number in JSON: leave it out, or say null`);
 }
 
 function uncertain(cause?: unknown): UncertainPublishError {

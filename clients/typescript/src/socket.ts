@@ -1,10 +1,13 @@
 /** One WebSocket: how it is opened, and the two ways to be rid of it. */
 import type { SocketLike } from "./options.js";
+import type { Message } from "./protocol.js";
 
 /** A page may close with 1000 and 3000 to 4999 only; this stands for 1002, protocol error. */
 export const BROKEN_CONTRACT = 3002;
 export const SILENT = 4000;
 
+/** For what is to be heard before the close. */
+const ANSWERS_MS = 2_000;
 /** For the server's answer to a close. */
 const CLOSING_MS = 3_000;
 
@@ -35,19 +38,45 @@ export function drop(socket: SocketLike, code: number): void {
   socket.terminate?.();
 }
 
-/** Close in order; a server that does not answer is not waited for longer than `CLOSING_MS`. */
-export function closing(socket: SocketLike): Promise<void> {
+/**
+ * Close in order, when the server has answered what was asked: a browser hears nothing behind its own close. Neither
+ * that nor the server's part in the closing is waited for longer than its time.
+ */
+export function closing(
+  socket: SocketLike,
+  answer: (message: Message) => void,
+  isAnswered: () => boolean,
+): Promise<void> {
   return new Promise((resolve) => {
-    const timer = setTimeout(() => {
-      socket.terminate?.();
-      resolve();
-    }, CLOSING_MS);
+    let timer: ReturnType<typeof setTimeout>;
+    const hear: SocketLike["onmessage"] = ({ data }) => {
+      try {
+        answer(JSON.parse(data as string));
+      } catch {} // whatever it is, it is no answer
+    };
+    const close = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => {
+        socket.terminate?.();
+        resolve();
+      }, CLOSING_MS);
+      socket.onmessage = hear; // late, where the class still gives it
+      socket.close(1000);
+    };
     silence(socket);
     socket.onclose = () => {
       clearTimeout(timer);
       resolve();
     };
-    socket.close(1000);
+    if (isAnswered()) {
+      close();
+      return;
+    }
+    timer = setTimeout(close, ANSWERS_MS);
+    socket.onmessage = (event) => {
+      hear(event);
+      if (isAnswered()) close();
+    };
   });
 }
 

@@ -9,9 +9,6 @@ import { NeurographError } from "./errors.js";
 import type { SubscribeOptions } from "./options.js";
 import type { ChannelEvent, Connected, Gap, Message, Positions } from "./protocol.js";
 
-/** Channels in one message: with their positions they stay under the server's 65,536 bytes. */
-const CHUNK = 200;
-
 // biome-ignore lint/suspicious/noExplicitAny: a handler of one channel is kept among those of all
 export type AnyHandler = (event: any) => unknown;
 
@@ -20,6 +17,9 @@ type Told = "nothing" | "asked" | "granted" | "denied";
 
 interface Subscription {
   handlers: readonly AnyHandler[];
+  /** The options that were given, and with which handler; the newest last. */
+  given: Map<AnyHandler | undefined, SubscribeOptions>;
+  /** The newest of them. */
   options: SubscribeOptions;
   /** The last event that was worked on, or where the server said the stream begins. */
   position: { epoch: string; seq: number } | undefined;
@@ -72,14 +72,18 @@ export class Subscriptions {
       if (typeof name !== "string") throw new TypeError(`channel: a name is a string, not ${name}`);
       let one = this.#channels.get(name);
       if (!one) {
-        one = { handlers: [], options: {}, position: undefined, told: "nothing" };
+        one = { handlers: [], given: new Map(), options: {}, position: undefined, told: "nothing" };
         this.#channels.set(name, one);
         // The past is only sent to those who were not subscribed.
         if (!(options?.recover || options?.last || options?.since)) this.#dropped.delete(name);
         // As if that much had been received: from then on a recovery is like any other.
         one.position = options?.recover?.[name];
       } else if (options || one.told === "denied") one.told = "nothing";
-      if (options) one.options = options;
+      if (options) {
+        one.options = options;
+        one.given.delete(handler); // it is the newest now
+        one.given.set(handler, options);
+      }
       if (handler && !one.handlers.includes(handler)) one.handlers = [...one.handlers, handler];
       this.#change();
     }
@@ -90,10 +94,19 @@ export class Subscriptions {
     const one = this.#channels.get(channel);
     if (!one || (handler && !one.handlers.includes(handler))) return;
     one.handlers = handler ? one.handlers.filter((other) => other !== handler) : [];
-    if (one.handlers.length) return;
-    this.#channels.delete(channel);
-    this.#dropped.add(channel);
-    this.#change();
+    if (!one.handlers.length) {
+      this.#channels.delete(channel);
+      this.#dropped.add(channel);
+      this.#change();
+    } else if (one.given.delete(handler)) {
+      // Those who stay get again what they asked for.
+      const options = [...one.given.values()].at(-1) ?? {};
+      if (standing(options) !== standing(one.options)) {
+        one.told = "nothing";
+        this.#change();
+      }
+      one.options = options;
+    }
   }
 
   /** Calls of one turn become one message, unless something else is sent first. */
@@ -115,30 +128,32 @@ export class Subscriptions {
     for (const [name, one] of this.#channels) {
       if (one.told !== "nothing" || name === "personal" || name === "global") continue;
       one.told = "asked";
-      const { filter, policy, key, last, since } = one.options;
-      const past = one.position ? {} : { last, since };
-      const options = JSON.stringify({ filter, policy, key, ...past });
+      const { last, since } = one.options;
+      const options = standing(one.options, one.position ? {} : { last, since });
       groups.set(options, [...(groups.get(options) ?? []), name]);
     }
     for (const [options, names] of groups) this.#send("subscribe", names, JSON.parse(options));
   }
 
-  #send(type: string, names: string[], options: object): void {
-    for (let at = 0; at < names.length; at += CHUNK) {
-      const channels = names.slice(at, at + CHUNK);
-      const recover: Positions = {};
-      for (const name of type === "subscribe" ? channels : []) {
-        const position = this.#channels.get(name)?.position;
-        if (position) recover[name] = position;
-      }
-      const message = { type, channels, ...options, ...(Object.keys(recover).length ? { recover } : {}) };
-      try {
-        const id = this.#hooks.ask(message);
-        this.#asked.set(id, { channels, type });
-        if (type === "unsubscribe") for (const name of channels) this.#leaving.set(name, id);
-      } catch (error) {
-        this.#refused(channels, error as NeurographError);
-      }
+  /** In one message, or in as many as the server's limit makes of it. */
+  #send(type: string, channels: string[], options: object): void {
+    const recover: Positions = {};
+    for (const name of type === "subscribe" ? channels : []) {
+      const position = this.#channels.get(name)?.position;
+      if (position) recover[name] = position;
+    }
+    const message = { type, channels, ...options, ...(Object.keys(recover).length ? { recover } : {}) };
+    try {
+      const id = this.#hooks.ask(message);
+      this.#asked.set(id, { channels, type });
+      if (type === "unsubscribe") for (const name of channels) this.#leaving.set(name, id);
+    } catch (cause) {
+      const error = cause as NeurographError;
+      const half = channels.length >> 1;
+      if (half && error.code === "payload_too_large") {
+        this.#send(type, channels.slice(0, half), options);
+        this.#send(type, channels.slice(half), options);
+      } else this.#refused(channels, error);
     }
   }
 
@@ -273,4 +288,9 @@ export class Subscriptions {
   #failed(cause: unknown, channel: string): void {
     this.#hooks.report(handlerFailed(cause, channel, channel));
   }
+}
+
+/** The options as they are sent: those that hold while the subscription does, and `more`. */
+function standing({ filter, policy, key }: SubscribeOptions, more: object = {}): string {
+  return JSON.stringify({ filter, policy, key, ...more });
 }

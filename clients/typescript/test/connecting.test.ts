@@ -22,6 +22,21 @@ test("the URL asks for heartbeats, and has no token", async (t) => {
   assert.equal(client.getConnectionInfo().url, "ws://router.test:81/ws?x=1");
 });
 
+test("without a path it is /ws", async (t) => {
+  const { client, socket, open } = harness(t, { url: "ws://router.test:8000" });
+  await open();
+  assert.equal(socket().url, "ws://router.test:8000/ws?heartbeat=message");
+  assert.equal(client.getConnectionInfo().url, "ws://router.test:8000/ws");
+});
+
+test("where the path is wrong, the error says which one is right", async (t) => {
+  const { client, socket } = harness(t, { url: "ws://router.test/nope" });
+  const refused = assert.rejects(client.connect(), { reason: /^Unexpected server response: 404: no router.* \/ws/ });
+  socket().onerror?.({ message: "Unexpected server response: 404" });
+  socket().ends(1006);
+  await refused;
+});
+
 test("the token is a subprotocol", async (t) => {
   const { open } = harness(t, { token: "a.b.c" });
   assert.deepEqual((await open()).protocols, ["neurograph.v1", "bearer.a.b.c"]);

@@ -46,6 +46,36 @@ test("the network fails: the session goes on, nothing is lost and nothing twice"
   assert.deepEqual((await client.publish("signals", "signal.last")).seq, [307, 307], "something was published twice");
 });
 
+test("a router that takes small messages only: it comes back with all its channels", DEADLINE, async (t) => {
+  const small = await started(t, { max_message_bytes: 1024, channels: '{"a.*": {"description": ""}}' });
+  const network = await Network.to(t, small.port);
+  const client = connectTo(t, network.url);
+  const names = Array.from({ length: 36 }, (_, n) => `a.channel.number.${n}`);
+  const failures: unknown[] = [];
+  client.on("error", (error) => failures.push(error));
+  const seen: unknown[] = [];
+  client.subscribeMultiple(names, ({ channel, seq }) => seen.push([channel, seq]));
+  await client.connect();
+  assert.deepEqual((await client.fetchSubscriptions()).sort(), [...names].sort());
+  const lost = once(client, "disconnected");
+  await network.cut();
+  await lost;
+  const back = once(client, "connected");
+  await network.back();
+  await back;
+  assert.deepEqual((await client.fetchSubscriptions()).sort(), [...names].sort());
+  assert.deepEqual([failures, client.getConnectionInfo().reconnects], [[], 1]);
+});
+
+test("what was published right before disconnect is answered", DEADLINE, async (t) => {
+  const client = connectTo(t, router.url);
+  await client.connect();
+  const answers = Array.from({ length: 50 }, () => client.publish("status", "signal.last"));
+  await client.disconnect();
+  const seqs = (await Promise.all(answers)).map(({ seq }) => seq[0]);
+  assert.deepEqual(seqs.length, 50);
+});
+
 test("the router is killed and comes back: a gap says that the numbering began anew", DEADLINE, async (t) => {
   const router = await started(t);
   const client = connectTo(t, router.url);

@@ -22,6 +22,7 @@ const router = shared({ metrics_interval_s: 0.2 });
 /** An empty project, in which the tarball is installed, and `ws`. */
 let project = "";
 let packed: string[] = [];
+let tarball = "";
 
 before(async () => {
   project = mkdtempSync(join(tmpdir(), "project-"));
@@ -30,6 +31,7 @@ before(async () => {
   const [{ filename, files }] = Object.values(JSON.parse(stdout.slice(stdout.search(/^[[{]$/m)))) as [
     { filename: string; files: { path: string }[] },
   ];
+  tarball = filename;
   packed = files.map(({ path }) => path).sort();
   const ws = join(PACKAGE, "node_modules/ws");
   const install = ["install", "--offline", "--install-links", "--no-audit", "--no-fund", join(project, filename), ws];
@@ -100,8 +102,10 @@ for (const [resolution, module] of Object.entries({ nodenext: "nodenext", bundle
 }
 
 /** Run a program in the project until it has said all of this; it may not complain. */
-async function says(t: TestContext, program: string, ...wanted: RegExp[]): Promise<void> {
-  const child: ChildProcess = spawn(process.execPath, [program], { cwd: project, stdio: ["ignore", "pipe", "pipe"] });
+async function says(t: TestContext, program: string | string[], ...wanted: RegExp[]): Promise<void> {
+  const [command = "", ...args] = typeof program === "string" ? [process.execPath, program] : program;
+  const env = { ...process.env, DENO_NO_UPDATE_CHECK: "1", DENO_DIR: join(project, ".deno") };
+  const child: ChildProcess = spawn(command, args, { cwd: project, env, stdio: ["ignore", "pipe", "pipe"] });
   const ended = new Promise<void>((resolve) => child.once("close", () => resolve()));
   atEnd(t, () => {
     child.kill();
@@ -120,6 +124,31 @@ async function says(t: TestContext, program: string, ...wanted: RegExp[]): Promi
   });
   assert.equal(complaints, "");
 }
+
+for (const runtime of ["deno", "bun"]) {
+  test(`it runs in ${runtime}, with its WebSocket`, DEADLINE, async (t) => {
+    const program = write(
+      `${runtime}.mjs`,
+      `import { NeurographWSClient } from "neurograph-ws-client";
+       const client = new NeurographWSClient({ url: "${router.url}" });
+       await client.connect();
+       const events = client.events("actions");
+       await client.publish("actions", "signal.x", { by: "${runtime}" });
+       for await (const { data } of events) if (data.by === "${runtime}") break;
+       const last = client.publish("actions", "signal.x");
+       await client.disconnect();
+       console.log((await last).type, client.getConnectionInfo().state);`,
+    );
+    const args = runtime === "deno" ? ["--allow-net=127.0.0.1", "--node-modules-dir=manual"] : [];
+    await says(t, [join(PACKAGE, "node_modules/.bin", runtime), "run", ...args, program], /^published closed$/m);
+  });
+}
+
+test("the README says how to install it", () => {
+  const [commands = ""] = blocks("sh");
+  assert.match(commands, /npm pack/);
+  assert(commands.includes(`/${tarball} ws`), commands);
+});
 
 test("the first screen of the README works when pasted", DEADLINE, async (t) => {
   const [first = ""] = blocks("js");

@@ -7,7 +7,7 @@ import {
   RequestRefusedError,
   UncertainPublishError,
 } from "../src/index.js";
-import { FakeSocket, GREETING, harness, published, refusal, settle, type Wire } from "./harness.js";
+import { event, FakeSocket, GREETING, harness, published, refusal, settle, type Wire } from "./harness.js";
 
 const nothing = () => {};
 
@@ -291,6 +291,95 @@ test("disconnect fails what waits: uncertain where it was sent", async (t) => {
   await assert.rejects(queued, ClientClosedError);
   assert.equal(client.getConnectionInfo().queued, 0);
   assert.equal(clock.countTimers(), 0);
+});
+
+test("what was published is answered before the close", async (t) => {
+  const { client, clock, open, told } = harness(t);
+  const socket = await open();
+  const seen: unknown[] = [];
+  client.subscribe("signals", ({ seq }) => seen.push(seq));
+  const answers = [client.publish("signals", "a"), client.publish("signals", "b")];
+  const refused = assert.rejects(client.publish("nope", "c"), { code: "permission_denied" });
+  const ping = assert.rejects(client.ping(), ClientClosedError);
+  const ending = client.disconnect();
+  assert.deepEqual([client.getConnectionInfo().state, socket.closedWith], ["closed", undefined]);
+  await ping;
+  await assert.rejects(client.publish("signals", "d"), ClientClosedError);
+  const [a, b, c] = socket.of("publish") as [Wire, Wire, Wire];
+  socket.says({ type: "ping", timestamp: "" }, event(1), published(a.id, 1));
+  socket.saysText("{");
+  socket.says(published(b.id, 2));
+  assert.equal(socket.closedWith, undefined);
+  socket.says(refusal(c.id, "permission_denied"));
+  assert.equal(socket.closedWith, 1000);
+  socket.ends(1000);
+  await Promise.all([ending, refused]);
+  assert.deepEqual(
+    (await Promise.all(answers)).map(({ seq }) => seq[0]),
+    [1, 2],
+  );
+  assert.deepEqual(seen, []);
+  assert.equal(told.at(-1)?.name, "disconnected");
+  assert.equal(clock.countTimers(), 0);
+});
+
+test("an answer that does not come is not waited for, and then it is uncertain", async (t) => {
+  for (const lost of [false, true]) {
+    await t.test(lost ? "the connection is lost" : "in 2 s", async (t) => {
+      const { client, clock, open } = harness(t);
+      const socket = await open();
+      const uncertain = assert.rejects(client.publish("signals", "x"), UncertainPublishError);
+      const ending = client.disconnect();
+      clock.tick(1999);
+      assert.equal(socket.closedWith, undefined);
+      if (!lost) {
+        clock.tick(1);
+        assert.equal(socket.closedWith, 1000);
+      }
+      socket.ends();
+      await Promise.all([ending, uncertain]);
+      assert.equal(client.getConnectionInfo().queued, 0);
+      assert.equal(clock.countTimers(), 0);
+    });
+  }
+});
+
+test("an answer that comes behind the close counts, and does not put the end off", async (t) => {
+  const { client, clock, open } = harness(t);
+  const socket = await open();
+  const answer = client.publish("signals", "x");
+  const ending = client.disconnect();
+  clock.tick(2000 + 2999);
+  assert.equal(socket.terminated, false);
+  socket.says(published(socket.last.id, 7), event(7));
+  clock.tick(1);
+  assert.equal(socket.terminated, true);
+  await ending;
+  assert.deepEqual((await answer).seq, [7, 7]);
+});
+
+test("disconnect while coming back waits for no answers: there is nobody to give them", async (t) => {
+  const { client, clock, open, socket } = harness(t);
+  await open();
+  const uncertain = assert.rejects(client.publish("signals", "x"), UncertainPublishError);
+  socket().ends();
+  clock.next();
+  const ending = client.disconnect();
+  assert.equal(socket().closedWith, 1000);
+  socket().ends(1000);
+  await Promise.all([ending, uncertain]);
+});
+
+test("what is no JSON is refused in words, not sent as null", async (t) => {
+  const { client, open } = harness(t);
+  const socket = await open();
+  for (const load of [Number.NaN, Number.POSITIVE_INFINITY]) {
+    await assert.rejects(client.publish("signals", "x", { at: [{ load }] }), {
+      name: "TypeError",
+      message: `load: ${load} is no number in JSON: leave it out, or say null`,
+    });
+  }
+  assert.deepEqual(socket.sent, []);
 });
 
 test("disconnect leaves no timer of a rate limit", async (t) => {

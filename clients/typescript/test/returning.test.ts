@@ -32,9 +32,9 @@ test("a lost connection comes back: disconnected, reconnecting, connected", asyn
   assert.equal(client.getConnectionInfo().state, "waiting");
   assert.deepEqual(told.slice(1), [
     { name: "disconnected", payload: { code: 1006, reason: "reset", reconnect: true } },
-    { name: "reconnecting", payload: { attempt: 1, delay: 500, error: new ConnectionError(1006, "reset") } },
+    { name: "reconnecting", payload: { attempt: 1, delay: 250, error: new ConnectionError(1006, "reset") } },
   ]);
-  clock.tick(499);
+  clock.tick(249);
   assert.equal(sockets.length, 1);
   clock.tick(1);
   assert.equal(sockets.length, 2);
@@ -51,7 +51,7 @@ test("it waits longer after each failure, and for ever", async (t) => {
     socket().ends();
     clock.next();
   }
-  assert.deepEqual(delays(told), [500, 1000, 2000, 4000, 8000, 10_000, 10_000, 10_000]);
+  assert.deepEqual(delays(told), [250, 500, 1000, 2000, 4000, 8000, 10_000, 10_000]);
   assert.equal(told.filter(({ name }) => name === "disconnected").length, 1);
 });
 
@@ -72,7 +72,7 @@ test("a connection under 60 s is a failure, one of 60 s is none", async (t) => {
   hold(60_000);
   await comeBack();
   await comeBack();
-  assert.deepEqual(delays(told), [500, 1000, 250, 500]);
+  assert.deepEqual(delays(told), [250, 500, 250, 500]);
 });
 
 test("an attempt that hangs fails after connectTimeout, and the next one follows", async (t) => {
@@ -83,7 +83,7 @@ test("an attempt that hangs fails after connectTimeout, and the next one follows
   const hanging = socket();
   clock.tick(10_000);
   assert.equal(hanging.terminated, true);
-  assert.deepEqual(delays(told), [500, 1000]);
+  assert.deepEqual(delays(told), [250, 500]);
   clock.next();
   assert.equal(sockets.length, 3);
 });
@@ -151,7 +151,7 @@ test("goodbye's slot is used in place of the first delay, once", async (t) => {
   socket().ends(1012);
   clock.next();
   socket().ends();
-  assert.deepEqual(delays(told), [1250, 1000]);
+  assert.deepEqual(delays(told), [1250, 500]);
 });
 
 test("a goodbye without a slot is no reason to come back at once", async (t) => {
@@ -159,7 +159,7 @@ test("a goodbye without a slot is no reason to come back at once", async (t) => 
   await open();
   for (const reconnect_after_ms of [-1, "soon"]) socket().says({ type: "goodbye", reason: "x", reconnect_after_ms });
   socket().ends(1012);
-  assert.deepEqual(delays(told), [500]);
+  assert.deepEqual(delays(told), [250]);
 });
 
 test("connect while waiting tries at once, and its promise has the outcome", async (t) => {
@@ -242,7 +242,8 @@ test("token_expiring: a token that comes after the connection is of no use", asy
 });
 
 test("token_expiring: a connection lost amid the renewal is no failure of it", async (t) => {
-  const { open, socket, errors } = harness(t, { token: () => "one" });
+  const tokens = ["one", "two"];
+  const { open, socket, errors } = harness(t, { token: () => tokens.shift() });
   await open();
   socket().says({ type: "token_expiring", expires_at: "" });
   await settle();
@@ -260,6 +261,68 @@ test("token_expiring: without a function it is only told", async (t) => {
   assert.equal(told.at(-1)?.name, "token_expiring");
   assert.deepEqual(socket.sent, []);
   assert.deepEqual(errors, []);
+});
+
+test("token_expiring: the same token again is not sent, for the server would warn of it again", async (t) => {
+  const tokens = ["one", "one", "two", "two"];
+  const { open, errors } = harness(t, { token: () => tokens.shift() });
+  const socket = await open();
+  for (let n = 0; n < 3; n++) {
+    socket.says({ type: "token_expiring", expires_at: "" });
+    await settle();
+    const { id, type } = socket.last;
+    if (type === "authenticate") {
+      socket.says({ type: "authenticated", id, user_id: "u", role: "viewer", expires_at: null, timestamp: "" });
+    }
+    await settle();
+  }
+  assert.deepEqual(
+    socket.sent.map(({ type, token }) => [type, token]),
+    [["authenticate", "two"]],
+  );
+  assert.deepEqual([errors, tokens], [[], []]);
+});
+
+for (const code of [1008, 4002]) {
+  test(`after ${code} the same token is not tried again: it is the end`, async (t) => {
+    let asked = 0;
+    const { client, clock, open, socket, sockets, told, errors } = harness(t, { token: () => `t${++asked >> 1}` });
+    await open(); // t0
+    const events = client.events("signals");
+    socket().ends(1006);
+    clock.next();
+    await settle(); // t1, and the session, of which this may be said
+    socket().ends(1008, "no");
+    clock.next();
+    await settle(); // t1, without the session
+    if (code === 4002) socket().says(GREETING);
+    socket().ends(code, "no");
+    clock.next();
+    await settle(); // t2
+    socket().ends(code, "not this one");
+    clock.next();
+    await settle(); // t2 again
+    assert.deepEqual(
+      sockets.map(({ protocols }) => protocols[1]),
+      ["bearer.t0", "bearer.t1", "bearer.t1", "bearer.t2"],
+    );
+    assert.equal(client.getConnectionInfo().state, "closed");
+    assert.equal(clock.countTimers(), 0);
+    await assert.rejects(events.next(), { code, reason: /^not this one; .* same token again$/ });
+    assert.deepEqual([errors.at(-1)?.code, told.at(-1)?.payload.reconnect], [code, false]);
+  });
+}
+
+test("a session's token that ran out is not sent again, and a fresh one takes the session up", async (t) => {
+  const tokens = ["one", "two", "two"];
+  const { client, open, comeBack, socket, clock } = harness(t, { token: () => tokens.shift() });
+  await open();
+  const again = await comeBack({ reconnected: true }, 4002);
+  assert.deepEqual([again.protocols[1], again.query.get("resume")], ["bearer.two", "1"]);
+  const refused = assert.rejects(new Promise((_, reject) => client.on("error", reject)), { code: 4002 });
+  socket().ends(4002);
+  clock.next();
+  await refused;
 });
 
 // --- taking up the session ---
@@ -382,9 +445,52 @@ test("the newest reconnection token is used", async (t) => {
 });
 
 test("after 1008 it comes back without the session, which may be another user's", async (t) => {
-  const { open, comeBack } = harness(t, { token: () => "a.b.c" });
+  const tokens = ["a.b.c", "d.e.f"];
+  const { open, comeBack } = harness(t, { token: () => tokens.shift() });
   await open();
   assert.equal((await comeBack({}, 1008)).query.has("reconnection_token"), false);
+});
+
+test("small messages: neither resume nor subscribe is larger than this server takes", async (t) => {
+  const { client, open, comeBack, errors } = harness(t);
+  const names = Array.from({ length: 36 }, (_, n) => `channel.\u00e9.number.${n}`);
+  client.subscribeMultiple(names, () => {}, { policy: "latest" });
+  const max_message_bytes = 1024;
+  const first = await open({ max_message_bytes });
+  const fits = (message: object) => Buffer.byteLength(JSON.stringify(message)) <= max_message_bytes;
+  const channels = (socket: typeof first) => socket.of("subscribe").flatMap((message) => message.channels);
+  assert.deepEqual(channels(first), names);
+  first.says(subscribed(first, Object.fromEntries(names.map((name) => [name, 1]))));
+  const again = await comeBack({ max_message_bytes });
+  assert.equal(again.query.has("resume"), false);
+  assert.deepEqual(channels(again), names);
+  for (const message of [...first.sent, ...again.sent]) assert(fits(message), `${message.channels}`);
+  client.unsubscribe(names[0] as string);
+  await settle();
+  assert.deepEqual(again.last.channels, [names[0]]);
+  assert.deepEqual(errors, []);
+});
+
+test("a server that takes less than the one before: a new session, once", async (t) => {
+  const { client, open, comeBack, clock, socket, sockets, errors } = harness(t);
+  const names = Array.from({ length: 36 }, (_, n) => `channel.number.${n}`);
+  client.subscribeMultiple(names, () => {});
+  const first = await open();
+  first.says(subscribed(first, Object.fromEntries(names.map((name) => [name, 1]))));
+  const small = { max_message_bytes: 1024 };
+  const second = await comeBack({ ...small, reconnected: true, channels: names });
+  assert.deepEqual([second.query.get("resume"), second.sent], ["1", []]);
+  clock.next();
+  socket().says({ ...GREETING, ...small });
+  assert.equal(socket().query.has("resume"), false);
+  assert.deepEqual(
+    socket()
+      .of("subscribe")
+      .flatMap(({ channels }) => channels),
+    names,
+  );
+  assert.deepEqual([client.isConnected(), sockets.length, errors.length], [true, 3, 1]);
+  assert.match(errors[0]?.message ?? "", /positions are more than this server takes/);
 });
 
 test("a session with more positions than a message holds is not resumed", async (t) => {

@@ -22,7 +22,7 @@ test("a token is renewed before it expires", DEADLINE, async (t) => {
   let asked = 0;
   const token = async () => {
     asked++;
-    return tokenFor(3);
+    return tokenFor(3, { jti: `${asked}` }); // another one each time, also within a second
   };
   const client = connectTo(t, router.url, { token });
   await client.connect();
@@ -39,6 +39,17 @@ test("a token that runs out, and no function that has another, is the end", DEAD
   const { code, reconnect } = await once(client, "disconnected");
   assert.deepEqual([code, reconnect], [4002, false]);
   assert.equal(client.getConnectionInfo().state, "closed");
+});
+
+test("a function that has but the one token: not renewed, not tried again when it ran out", DEADLINE, async (t) => {
+  const only = tokenFor(3);
+  const client = connectTo(t, router.url, { token: () => only });
+  const warnings: unknown[] = [];
+  client.on("token_expiring", (warning) => warnings.push(warning));
+  const failed = once(client, "error");
+  await client.connect();
+  assert.deepEqual([(await failed).code, client.getConnectionInfo().state], [4002, "closed"]);
+  assert.equal(warnings.length, 1);
 });
 
 test("a token that ran out: the connection is lost, and comes back with a fresh one", DEADLINE, async (t) => {

@@ -94,6 +94,45 @@ test("the newest options hold for the channel; none leave it as it is", async (t
   ]);
 });
 
+test("where a loop with options is left, those of the others come back", async (t) => {
+  const { client, open } = harness(t);
+  const filter = { "data.priority": { $gte: 200 } };
+  client.subscribe("signals", nothing);
+  client.subscribe("logs", nothing, { policy: "latest" });
+  const socket = await open();
+  socket.says(subscribed(socket, { logs: 3 }));
+  const loops = ["signals", "logs"].map((channel) => client.events(channel, { filter }));
+  await settle();
+  socket.says(subscribed(socket, { signals: 7, logs: 3 }));
+  socket.sent.length = 0;
+  for (const loop of loops) await loop.return?.();
+  await settle();
+  assert.deepEqual(bare(socket.sent), [
+    { type: "subscribe", channels: ["signals"], recover: { signals: { epoch: "e1", seq: 7 } } },
+    { type: "subscribe", channels: ["logs"], policy: "latest", recover: { logs: { epoch: "e1", seq: 3 } } },
+  ]);
+});
+
+test("of several handlers' options the newest hold while they last, and an older one that goes changes nothing", async (t) => {
+  const { client, open } = harness(t);
+  const [a, b, c] = [() => {}, () => {}, () => {}];
+  client.subscribe("signals", a, { policy: "drop_newest" });
+  client.subscribe("signals", b, { policy: "latest", last: 5 });
+  client.subscribe("signals", c, { policy: "latest" });
+  client.subscribe("signals", a, { policy: "disconnect" });
+  const socket = await open();
+  socket.says(subscribed(socket, { signals: 1 }));
+  const policies = async (handler: () => void) => {
+    client.unsubscribe("signals", handler);
+    await settle();
+    return socket.of("subscribe").map(({ policy }) => policy);
+  };
+  assert.deepEqual(await policies(b), ["disconnect"]);
+  assert.deepEqual(await policies(a), ["disconnect", "latest"]);
+  assert.deepEqual(await policies(c), ["disconnect", "latest"]);
+  assert.equal(socket.of("unsubscribe").length, 1);
+});
+
 test("several handlers get each event, and the last one to go unsubscribes", async (t) => {
   const { client, open } = harness(t);
   const seen: unknown[] = [];
