@@ -326,7 +326,7 @@ export class NeurographWSClient {
         this.#connection.abandon("the positions are more than this server takes in one message");
         return;
       }
-      this.#connection.send(text);
+      this.#connection.resume(text);
     }
     this.#subscriptions.connected(message);
     this.#subscriptions.sync();

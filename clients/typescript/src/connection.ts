@@ -19,6 +19,10 @@ import { addressOf, BROKEN_CONTRACT, closing, drop, protocolsOf, SILENT } from "
 
 /** Life without a sign of the server beyond its heartbeat. */
 const GRACE_MS = 15_000;
+/** Of the channels, by type; events have none. */
+const HELD: unknown[] = [undefined, "gap", "position"];
+/** Many times what a server replays: one that sends more and no `resumed` is taken at its word. */
+const MAX_HELD = 20_000;
 
 /** What the connection asks of, and tells, the rest of the client. */
 export interface Hooks {
@@ -87,6 +91,8 @@ export class Connection {
   /** What `goodbye` asked to wait, in ms. */
   #slot: number | undefined;
   #openedAt = 0;
+  /** What came before the answer to `resume`: where that fails, it stands behind a hole. */
+  #held: Message[] | undefined;
   #heardAt = 0;
   /** Silence for so long, in ms, is death. */
   #silence = 0;
@@ -140,6 +146,12 @@ export class Connection {
       );
     }
     this.#socket?.send(text);
+  }
+
+  /** Say where to go on: what comes of the channels counts once the server has said `resumed`. */
+  resume(text: string): void {
+    this.#held = [];
+    this.send(text);
   }
 
   /** End for good. Resolves when the socket is closed, or the server took too long to answer. */
@@ -241,11 +253,23 @@ export class Connection {
     this.isNew = false;
     try {
       const message = JSON.parse(data);
-      if (message.type === undefined) this.#hooks.event(message);
-      else this.#control(message);
+      if (!this.#held || !HELD.includes(message.type)) this.#take(message);
+      else if (this.#held.push(message) > MAX_HELD) this.#release();
     } catch (cause) {
       this.abandon(`the server sent what is no message: ${(cause as Error).message}`, cause);
     }
+  }
+
+  #take(message: Message): void {
+    if (message.type === undefined) this.#hooks.event(message as unknown as ChannelEvent);
+    else this.#control(message);
+  }
+
+  /** What was held counts. */
+  #release(): void {
+    const held = this.#held ?? [];
+    this.#held = undefined;
+    held.forEach(this.#take, this);
   }
 
   #control(message: Message): void {
@@ -256,6 +280,10 @@ export class Connection {
         return;
       case "connected":
         if (this.state === "connecting") this.#opened(message as unknown as Connected);
+        return;
+      case "resumed":
+        this.#release();
+        this.#hooks.message(message);
         return;
       case "reconnection_token":
         this.#session = message.token;
@@ -306,7 +334,7 @@ export class Connection {
     const error = new ConnectionError(code, reason, cause);
     const wasOpen = this.state === "open";
     if (this.#socket) drop(this.#socket, code);
-    this.#socket = this.#attempt = undefined;
+    this.#socket = this.#attempt = this.#held = undefined;
     if (!this.info) {
       this.#rest("idle");
       this.#tellCaller(error);

@@ -103,6 +103,7 @@ for (const { name, connected, receives, delivered, losses, positions } of cases(
     client.subscribeMultiple(channels, ({ channel, seq }) => seen.push([channel, seq ?? null]));
     const server = await open(connected);
     server.says(...receives);
+    for (const { id } of server.of("resume")) server.says({ type: "resumed", id, channels: [], replayed: 0 });
     assert.deepEqual(seen, delivered);
     assert.deepEqual(
       told.filter(({ name }) => name === "gap").map(({ payload }) => payload),

@@ -71,7 +71,10 @@ class Server {
   }
 
   #hear({ type, id, positions, recover }: Wire): void {
-    if (type === "resume") this.#replay(positions.signals ?? { epoch: this.#epoch, seq: this.#mark });
+    if (type === "resume") {
+      this.#replay(positions.signals ?? { epoch: this.#epoch, seq: this.#mark });
+      this.#pipe.push({ type: "resumed", id, channels: ["signals"], replayed: 0 });
+    }
     if (type !== "subscribe") return;
     if (this.#live) {
       // What is subscribed already takes new options, and its past is not sent again.

@@ -419,7 +419,7 @@ test("a client without positions goes on from the session's marks", async (t) =>
   const positions = { signals: { epoch: "e1", seq: 41 } };
   const socket = await open({ reconnected: true, channels: ["signals"], positions });
   assert.deepEqual(client.getConnectionInfo().positions, positions);
-  socket.says(event(41), event(42));
+  socket.says(event(41), event(42), { type: "resumed", id: socket.last.id, channels: ["signals"], replayed: 2 });
   assert.deepEqual(seen, [42]);
 });
 
@@ -521,6 +521,27 @@ test("where resume is refused it connects anew, for something may be missing", a
   assert.equal(again.closedWith, 3002);
   assert.equal(client.getConnectionInfo().state, "waiting");
   assert.match(errors[0]?.message ?? "", /resume was refused: too late/);
+});
+
+test("what came before a resume that is refused does not count: something before it may be missing", async (t) => {
+  const { client, open, comeBack } = harness(t);
+  const seen: number[] = [];
+  client.subscribe("signals", ({ seq }) => seen.push(seq as number));
+  const first = await open();
+  const positions = { signals: { epoch: "e1", seq: 1 } };
+  first.says({ type: "subscribed", id: first.last.id, channels: ["signals"], positions });
+  const again = await comeBack({ reconnected: true, channels: ["signals"], positions });
+  const event = { channel: "signals", timestamp: "", event_type: "a", data: {} };
+  again.says({ ...event, seq: 5 });
+  again.says({ type: "error", id: again.last.id, code: "invalid_message", message: "too late" });
+  assert.deepEqual([seen, client.getConnectionInfo().positions], [[], positions]);
+  const third = await comeBack({ reconnected: true, channels: ["signals"], positions });
+  for (const seq of [2, 3, 4, 5]) third.says({ ...event, seq });
+  assert.deepEqual(seen, []);
+  third.says({ type: "resumed", id: third.last.id, channels: ["signals"], replayed: 4, timestamp: "" });
+  assert.deepEqual(seen, [2, 3, 4, 5]);
+  third.says({ ...event, seq: 6 });
+  assert.equal(seen.at(-1), 6);
 });
 
 // --- a dead server, a page that wakes ---
