@@ -274,16 +274,13 @@ export class Connection {
 
   #control(message: Message): void {
     this.#hooks.debug("heard", message.type, message.id);
+    if (message.type === "resumed") this.#release();
     switch (message.type) {
       case "ping":
         this.send('{"type":"pong"}');
         return;
       case "connected":
         if (this.state === "connecting") this.#opened(message as unknown as Connected);
-        return;
-      case "resumed":
-        this.#release();
-        this.#hooks.message(message);
         return;
       case "reconnection_token":
         this.#session = message.token;

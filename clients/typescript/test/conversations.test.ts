@@ -1,14 +1,10 @@
 /** The contract's dialogues, held by the client with the real router: what is said, and what its user gets. */
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import WebSocket from "ws";
 import { NeurographError, type NeurographWSClient, RequestRefusedError } from "../src/index.js";
 import { settle, type Wire } from "./harness.js";
 import { connectTo, DEADLINE, once, shared } from "./live.js";
-
-const PATH = new URL("../../fixtures/conversations.json", import.meta.url);
-const CONVERSATIONS: Wire[] = JSON.parse(readFileSync(PATH, "utf8"));
+import { cases, Matcher, Taped, textOf } from "./wire.js";
 
 /** What this client's calls can say, and with which fields. Everything else goes out past the client. */
 const FIELDS: Record<string, string[]> = {
@@ -25,93 +21,6 @@ const FIELDS: Record<string, string[]> = {
 const NOISY = ["metrics", "logs", "status", "connections"];
 
 const router = shared({ metrics_interval_s: 1 });
-
-/** Everything on the wire, as it came and went. */
-class Taped extends WebSocket {
-  static newest: Taped;
-  readonly sent: Wire[] = [];
-  readonly heard: Wire[] = [];
-  #wake = () => {};
-  #read = 0;
-
-  constructor(url: string, protocols: string[]) {
-    super(url, protocols);
-    Taped.newest = this;
-    this.on("message", (data) => {
-      this.heard.push(JSON.parse(String(data)));
-      // When the client has had it as well.
-      setImmediate(() => this.#wake());
-    });
-  }
-
-  /** Past the client. */
-  sendRaw(text: string): void {
-    super.send(text);
-  }
-
-  override send(text: string): void {
-    this.sent.push(JSON.parse(text));
-    super.send(text);
-  }
-
-  async next(): Promise<Wire> {
-    while (this.#read === this.heard.length) {
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
-    }
-    return this.heard[this.#read++] as Wire;
-  }
-}
-
-/** Compares, and remembers what has a name. */
-class Matcher {
-  readonly #known = new Map<string, unknown>([["run", Math.random().toString(36).slice(2)]]);
-
-  /** A text with what is remembered put in. */
-  fill(text: string): string {
-    return text.replace(/\{\{(\w+)\}\}/g, (_, name) => String(this.#known.get(name)));
-  }
-
-  assertMatches(actual: unknown, expected: unknown, where = "message"): void {
-    if (typeof expected === "string" && expected.startsWith("$")) this.#assertIs(actual, expected, where);
-    else if (typeof expected !== "object" || expected === null) assert.strictEqual(actual, expected, where);
-    else {
-      assert(typeof actual === "object" && actual !== null, `${where}: ${actual}`);
-      if (Array.isArray(expected)) assert.equal((actual as unknown[]).length, expected.length, where);
-      for (const [name, value] of Object.entries(expected)) {
-        if (name === "$absent") for (const absent of value) assert(!(absent in actual), `${where}.${absent}`);
-        else this.assertMatches((actual as Wire)[name], value, `${where}.${name}`);
-      }
-    }
-  }
-
-  matches(actual: unknown, expected: unknown): boolean {
-    try {
-      this.assertMatches(actual, expected);
-      return true;
-    } catch {
-      return false;
-    }
-  }
-
-  #assertIs(actual: unknown, placeholder: string, where: string): void {
-    const [, kind, name, plus] = placeholder.match(/^\$(\w+)(?::(\w+?)(?:\+(\d+))?)?$/) ?? [];
-    const good = {
-      any: actual !== undefined,
-      string: typeof actual === "string",
-      int: Number.isInteger(actual),
-      number: typeof actual === "number",
-      timestamp: /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(`${actual}`),
-      uuid4: /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/.test(`${actual}`),
-    }[kind as string];
-    assert(good, `${where}: ${actual} is no ${placeholder}`);
-    if (!name) return;
-    if (plus) assert.equal(actual, (this.#known.get(name) as number) + Number(plus), `${where}: ${placeholder}`);
-    else if (this.#known.has(name)) assert.equal(actual, this.#known.get(name), `${where}: ${placeholder}`);
-    else this.#known.set(name, actual);
-  }
-}
 
 /** One dialogue. */
 class Dialogue {
@@ -142,7 +51,7 @@ class Dialogue {
   async step({ send, send_parts, times = 1, expect, expect_unordered, expect_close }: Wire): Promise<void> {
     for (let n = 0; n < times; n++) {
       if (send) await this.#sendText(this.#matcher.fill(send));
-      if (send_parts) await this.#sendText(joined(send_parts));
+      if (send_parts) await this.#sendText(textOf({ text_parts: send_parts }));
       if (expect_close) assert.deepEqual((await once(this.#client, "disconnected")).code, expect_close);
       if (expect) this.#matcher.assertMatches(await this.#next([expect]), expect);
       if (expect_unordered) await this.#unordered(expect_unordered);
@@ -287,11 +196,7 @@ function parsed(text: string): Wire | undefined {
   }
 }
 
-function joined(parts: (string | { repeat: string; times: number })[]): string {
-  return parts.map((part) => (typeof part === "string" ? part : part.repeat.repeat(part.times))).join("");
-}
-
-for (const { name, steps } of CONVERSATIONS) {
+for (const { name, steps } of cases("conversations")) {
   test(name, DEADLINE, async (t) => {
     const client = connectTo(t, router.url, { webSocket: Taped });
     await client.connect();

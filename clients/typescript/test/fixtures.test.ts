@@ -1,20 +1,9 @@
 /** The contract's cases: what the server may say, what a client makes of it, and what the client says. */
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { type TestContext, test } from "node:test";
 import { isRetryable } from "../src/codes.js";
 import { type FakeSocket, GREETING, type Harness, harness, settle, type Wire } from "./harness.js";
-
-function cases(file: string): Wire[] {
-  return JSON.parse(readFileSync(new URL(`../../fixtures/${file}.json`, import.meta.url), "utf8"));
-}
-
-function textOf({ text, text_parts }: Wire): string {
-  return (
-    text ??
-    text_parts.map((part: string | Wire) => (typeof part === "string" ? part : part.repeat.repeat(part.times))).join("")
-  );
-}
+import { cases, textOf } from "./wire.js";
 
 /** Every field that is expected is there, with this value; lists match whole. */
 function assertHas(actual: unknown, expected: unknown, where = "message"): void {

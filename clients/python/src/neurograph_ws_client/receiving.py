@@ -233,13 +233,15 @@ class Receiver:
         """What came since `resume` counts."""
         for items, size in self._held:
             self._core.inbox.put(items, size)
-        self._before.clear()
-        self._go_back()
+        self._hold_no_more()
 
     def _go_back(self) -> None:
         """What came since `resume`, and is held, does not count."""
         for subscription, at in self._before:
             subscription.go_back(at)
+        self._hold_no_more()
+
+    def _hold_no_more(self) -> None:
         self._resuming, self._held_bytes = False, 0
         self._held, self._before = [], []
 
