@@ -87,7 +87,7 @@ class Monitor:
         self._tell(f"as {info['user_id'] or 'nobody'} ({info['role']})")
 
     def _reconnecting(self, info: Mapping[str, Any]) -> None:
-        self._tell(f"attempt {info['attempt']} in {info['delay']:.1f} s")
+        self._tell(f"attempt {info['attempt']} in {info['delay']:.1f} s: {info['error']}")
 
     def _failed(self, error: NeurographError) -> None:
         self._tell(str(error))
