@@ -21,7 +21,7 @@ class Actor(Protocol):
     """
 
     async def run(self, mailbox: Mailbox[Any], *, task_status: trio.TaskStatus[None]) -> None:
-        """Live. Cancellation: the actor ends at once, without draining its mailbox."""
+        """Run the actor until its mailbox ends. Cancellation: the actor ends at once, without draining its mailbox."""
         ...
 
 

@@ -51,13 +51,13 @@ class Child:
         self._gone: trio.Event | None = None
 
     def begin(self) -> None:
-        """There is an incarnation from here on, though its task may not have run yet: it can be cancelled."""
+        """An incarnation begins here, though its task may not have run yet: it can be cancelled."""
         self.state = State.STARTING
         self.starts += 1
         self.scope = trio.CancelScope()
 
     def started(self, value: None = None) -> None:
-        """What the actor has for its `task_status`."""
+        """What the actor calls through its `task_status`."""
         if self.state is State.STARTING:
             self.state = State.RUNNING
         if self._on_started is not None:
@@ -115,7 +115,7 @@ class Child:
         self.box.end_sending()
 
     def close(self) -> None:
-        """It is gone for good, which may be said more than once. The backlog of a temporary child goes with it."""
+        """It is gone for good; may be called more than once. The backlog of a temporary child goes with it."""
         if self.state is State.ENDED:
             return
         self.state = State.ENDED

@@ -66,7 +66,7 @@ class StartTimeoutError(ActorError):
 
 
 class RestartLimitError(ActorError):
-    """A child ended more often than its supervisor bears; `__cause__` is its last error, if it ended by one.
+    """A child ended more often than its supervisor allows; `__cause__` is its last error, if it ended by one.
 
     Attributes:
         supervisor: The name of the supervisor that gave up.

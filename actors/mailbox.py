@@ -38,7 +38,7 @@ class Reply(Generic[R_contra]):
         self.answered = False
 
     def send(self, answer: R_contra) -> None:
-        """Answer the question. An asker that waits no more, or was told not to, is normal and no error.
+        """Answer the question. An asker that no longer waits is normal and not an error.
 
         Raises:
             RuntimeError: The question has been answered before.
@@ -176,7 +176,7 @@ class ActorRef(Generic[M_contra]):
         Raises:
             ActorGoneError: The actor has ended for good.
             NoReplyError: It ended, or was restarted, while it held the question; or it ended for good before that.
-            TypeError: The message is no `Call`: a mailbox would not know that somebody waits for the answer.
+            TypeError: The message is not a `Call`: a mailbox would not know that somebody waits for the answer.
 
         Cancellation: safe; an answer that comes later harms nobody.
         """
@@ -185,7 +185,7 @@ class ActorRef(Generic[M_contra]):
             # The message holds the only send end: a callee that dies with it ends the wait below.
             message = question(Reply(send))
             if not isinstance(message, Call):
-                raise TypeError(f"{type(message).__name__} is no Call")
+                raise TypeError(f"{type(message).__name__} is not a Call")
             await self.send(message)
             try:
                 return await receive.receive()

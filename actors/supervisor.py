@@ -47,7 +47,7 @@ class Supervisor:
             name: For logs and the tree.
             children: Started in this order, stopped in reverse.
             strategy: Who is restarted when one has failed.
-            max_restarts: Restarts borne within `period_s`; one more and `run` raises `RestartLimitError`.
+            max_restarts: Restarts allowed within `period_s`; one more and `run` raises `RestartLimitError`.
                 Limits multiply over nested supervisors: an inner one that gives up is one failure of the outer.
             period_s: The window for `max_restarts`, in seconds.
             backoff_s: Pause before a restart, in seconds.

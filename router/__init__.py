@@ -7,7 +7,7 @@ The data goes one way:
 
 A module imports only from rooms above it in this list (`tests/test_rooms.py` enforces it):
 
-    errors, clock, nursery, limits, permissions, addresses, config, events, schemas, channels, filters, paths,
+    errors, clock, nursery, limits, permissions, policies, addresses, config, events, schemas, channels, filters, paths,
     toml, values, checks, loading, settings, effective, reference,
     frames, batches, queues, handshake, protocol, origin,
     identity, access, revocations, jwks, auth,

@@ -1,4 +1,4 @@
-"""Who may subscribe and publish where, as the configuration says now: roles, channels' own lists, tokens' own lists.
+"""Who may subscribe and publish where, by the current configuration: roles, lists of channels, lists of tokens.
 
 Whoever holds a `Grants` need not be told of a change: it asks anew.
 """
@@ -34,7 +34,7 @@ class Access:
         self.version += 1
 
     def grants(self, identity: Identity) -> Grants:
-        """What an identity may do; one object for all that have a role's own grants, for connections are many."""
+        """What an identity may do; all who have just what their role may share one object, for connections are many."""
         if identity.subscribe is not None or identity.publish is not None or identity.role not in self._roles:
             return Grants(self, identity)
         if identity.role not in self._by_role:
@@ -42,7 +42,7 @@ class Access:
         return self._by_role[identity.role]
 
     def may_subscribe(self, identity: Identity, name: str) -> bool:
-        """Whether an identity may subscribe to a channel. Its token's own list stands in place of its role's."""
+        """Whether an identity may subscribe to a channel. A list in its token replaces its role's."""
         spec = self._channels.find(name)
         role = self._roles.get(identity.role, _NOTHING)
         return spec is not None and _may(
@@ -95,7 +95,7 @@ class Grants:
         self._version = access.version
 
     def may_subscribe(self, name: str) -> bool:
-        """Whether it may subscribe to a channel; to one that there is not, nobody may."""
+        """Whether it may subscribe to a channel; nobody may to one that does not exist."""
         self._forget_if_due(self._subscribe)
         known = self._subscribe.get(name)
         if known is None:

@@ -71,7 +71,8 @@ class Accounts:
 
     An account stays in the sums of its channel, and of the server, for good: as it stands while the subscription
     lasts, closed when it has ended. Events in flight at an unsubscribe keep it open until they are out. With the end of
-    a session they are lost, among them the one that is partly out: nobody looks whether the rest of it still goes.
+    a session, or of a connection, they are lost. The one that is partly out, on a connection that is still there, is
+    not: it counts as delivered, and nobody looks whether the rest of it still goes.
 
     With a new epoch a subscription's account begins anew, and the one before is closed into the sums, so that these
     go on over epochs. What the break has lost is dropped there as `epoch_changed`: events that were on their way, and
@@ -81,7 +82,7 @@ class Accounts:
     The mutable state is the sums by channel, what is leaving, and `dropped`.
 
     Attributes:
-        dropped: The sum of what channels had that there are no more: their names come from clients, without end.
+        dropped: The sums of channels that no longer exist: their names come from clients, without end.
     """
 
     def __init__(self) -> None:
@@ -113,7 +114,7 @@ class Accounts:
             self._settle(outlet)
 
     def part(self, outlet: Outlet) -> None:
-        """A connection is let go of: what is in flight of ended subscriptions is lost."""
+        """A connection is let go of, its frame claimed: what else is in flight of ended subscriptions is lost."""
         for each in self._leaving.pop(outlet, ()):
             self.add(each.subscription.channel, each.ledger())
 
@@ -125,11 +126,11 @@ class Accounts:
                 self.add(each.subscription.channel, each.ledger())
 
     def awaits(self, channel: str) -> bool:
-        """Whether events of a channel are in flight of which the account waits."""
+        """Whether an account of the channel waits for events in flight."""
         return any(each.subscription.channel == channel for leaving in self._leaving.values() for each in leaving)
 
     def drop(self, channel: str) -> None:
-        """There is no such channel any more."""
+        """The channel no longer exists: add its sums to `dropped`."""
         self.dropped += self._ended.pop(channel, Ledger())
 
     def begin_anew(self, subscription: Subscription, scanned: int, unseen: int, missed: int) -> None:
@@ -141,7 +142,7 @@ class Accounts:
         Args:
             subscription: Whose.
             scanned: The position up to which events were looked at for it.
-            unseen: Events behind that: nobody can ask its filter about them any more.
+            unseen: Events after that: nobody can ask its filter about them any more.
             missed: Events that count as matched and never reached its outlet.
         """
         queue = subscription.queue

@@ -15,7 +15,7 @@ Networks = Sequence[IPv4Network | IPv6Network]
 
 
 def networks(listed: Iterable[str]) -> Networks:
-    """Addresses and networks, read.
+    """Parse addresses and networks.
 
     Raises:
         ValueError: One of them is neither.
@@ -39,6 +39,11 @@ def client_address(peer: str, forwarded_for: Iterable[str], trusted: Networks) -
             break  # a name for something that has no address: the proxy is the nearest that is known
         address = str(parsed)
     return address
+
+
+def host_in_url(host: str) -> str:
+    """A host name or address as a URL has it: an IPv6 address stands in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def is_trusted(peer: str, trusted: Networks) -> bool:
@@ -93,7 +98,7 @@ def _is_in(address: str, trusted: Networks) -> bool:
 
 
 def _parse(text: str) -> _Address | None:
-    """An address, with or without brackets, port or zone; an IPv4 one in IPv6's clothes is taken out of them."""
+    """An address, with or without brackets, port or zone; an IPv4-mapped IPv6 address becomes the IPv4 one."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

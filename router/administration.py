@@ -15,7 +15,7 @@ log = structlog.get_logger("router.administration")
 
 
 def withdraw(state: RouterState, session: Session) -> bool:
-    """End a connected client's subscriptions that are not allowed any more. Returns whether there were such."""
+    """End a connected client's subscriptions that are no longer allowed. Returns whether there were any."""
     lost = not_allowed(state, session)
     for reason in sorted(set(lost.values())):
         removed = state.unsubscribe(session, [name for name in lost if lost[name] == reason])
@@ -55,7 +55,7 @@ def revoke(state: RouterState, message: Revoke) -> int:
 
 
 def disconnect(state: RouterState, client_id: str) -> bool:
-    """End a client's session for good, with its connection or without one. Returns whether there was such a one."""
+    """End a client's session for good, whether it is connected or not. Returns whether there was one."""
     session = state.sessions.by_client(client_id)
     if session is None:
         return False

@@ -69,7 +69,7 @@ def _refuse_resume(state: RouterState, session: Session, identity: Identity | No
 
 
 def _refuse_user(state: RouterState, identity: Identity, session: Session | None = None) -> Refused | None:
-    """Refuse a user's connection that would be one too many; `session` is the one that it would belong to."""
+    """Refuse a user's connection that would exceed the limit; `session` is the one that it would belong to."""
     limit = state.config.max_connections_per_user
     if limit is None or identity.user_id is None:
         return None
@@ -83,6 +83,7 @@ def _resume(state: RouterState, session: Session, request: Attach, now: float) -
     elder, ledger = session.lane, state.ledger_of_session(session)
     if elder is not None:
         elder.close(CloseCode.SESSION_TAKEN_OVER, _TAKEN_OVER)
+        elder.claim_frame()
         state.accounts.part(elder)
     request.session = session
     state.sessions.attach(session, request.lane, state.clock.unix_s())
@@ -174,7 +175,7 @@ def depart(state: RouterState, message: Depart, now: float) -> None:
 
 
 def anonymous(state: RouterState) -> Identity:
-    """Who comes without a token: in development mode everybody is an administrator."""
+    """The identity of a client without a token: in development mode everybody is an administrator."""
     return Identity(user_id=None, role=ADMIN if state.config.development else ANONYMOUS)
 
 
@@ -189,7 +190,7 @@ def grants_of(state: RouterState, identity: Identity) -> Grants:
 
 
 def not_allowed(state: RouterState, session: Session) -> dict[str, str]:
-    """Subscriptions that are not allowed any more, or whose channel there is no more, in order, and why."""
+    """Subscriptions that are no longer allowed, or whose channel no longer exists, in order, and why."""
     return {
         name: ErrorCode.UNKNOWN_CHANNEL if state.channels.find(name) is None else ErrorCode.PERMISSION_DENIED
         for name in sorted(session.subscriptions)

@@ -105,7 +105,7 @@ class Authenticator:
             now: The clock, in Unix seconds; also for the age of the JWK set.
 
         Raises:
-            KeyConfigError: A key is unreadable or too weak, or it and `algorithms` don't fit each other.
+            KeyConfigError: A key is unreadable or too weak, or it and `algorithms` do not fit each other.
         """
         self._settings = settings
         self._revocations = revocations
@@ -125,7 +125,7 @@ class Authenticator:
         """Load the JWK set, where there is one.
 
         Raises:
-            KeyConfigError: It can't be had or used.
+            KeyConfigError: It cannot be had or used.
 
         Cancellation: safe.
         """
@@ -176,7 +176,7 @@ class Authenticator:
 
         Raises:
             ValueError: There is no HS key: public keys only verify.
-            TypeError: A claim can't be written as JSON.
+            TypeError: A claim cannot be written as JSON.
         """
         if not self._hs_keys:
             raise ValueError("no key to sign with: set jwt_keys, or have the issuer of the public keys sign")
@@ -324,7 +324,7 @@ def _hs_key(setting: str, secret: str, wanted: list[str]) -> VerifyKey:
     except jwt.InvalidKeyError:
         # Whoever has a public key's text could sign with it.
         raise KeyConfigError(
-            f"{setting}: empty, or a public key, certificate or JWK, which is no secret; use jwt_public_key_file"
+            f"{setting}: empty, or a public key, certificate or JWK, which is not a secret; use jwt_public_key_file"
             " or jwks for those"
         ) from None
     algorithms = tuple(name for name in wanted if len(material) >= HS_MIN_BYTES[name])
@@ -367,7 +367,7 @@ def _public_key(pem: str | None, allowed: tuple[str, ...]) -> tuple[VerifyKey, .
     if not algorithms:
         raise KeyConfigError(
             f"jwt_public_key_file: jwt_algorithms allows none that this key can verify; add one of {', '.join(fitting)}"
-            " (never HS*: a public key is no secret)"
+            " (never HS*: a public key is not a secret)"
         )
     return (VerifyKey(material, algorithms),)
 

@@ -7,9 +7,8 @@ from collections.abc import Hashable, Iterable, Sequence
 from router.filters import Candidate
 from router.paths import Path
 
-#: What an event's frame has between its header and its timestamp, but for the channel's name.
-_BEFORE_NAME = len('{"channel":"')
-_BEFORE_TIME = len('","timestamp":"')
+#: What stands between the channel's name and the time in an event's frame.
+_BEFORE_TIME = b'","timestamp":"'
 _TIME = len("2024-12-29T12:00:00.123Z")
 
 
@@ -65,10 +64,9 @@ class Batch:
         return memoryview(self.buffer)[start + header : self.ends[index]]
 
     def timestamp(self, index: int) -> bytes:
-        """When event `index` was published, as the wire has it: it stands at one place in all frames of a channel."""
-        payload = bytes(self.payload(index)[: _BEFORE_NAME + 64 + _BEFORE_TIME + _TIME])
-        at = payload.index(b'"', _BEFORE_NAME) + _BEFORE_TIME
-        return payload[at : at + _TIME]
+        """When event `index` was published, as the wire has it."""
+        at = self.buffer.index(_BEFORE_TIME, self.offset(index)) + len(_BEFORE_TIME)
+        return self.buffer[at : at + _TIME]
 
     def candidate(self, index: int) -> Candidate:
         """Event `index`, to ask filters about."""
@@ -85,7 +83,7 @@ class Batch:
         return self._keys[1]
 
     def select(self, chosen: Sequence[int], previous: int) -> Batch | None:
-        """The frames of these indices, in a batch of its own; None: there are none. `previous` is the event before."""
+        """The frames of these indices, as a new batch; None: there are none. `previous` is the event before."""
         if not chosen:
             return None
         if len(chosen) == len(self):

@@ -1,4 +1,4 @@
-"""The option `block` of a channel: who publishes there waits until all who listen have room.
+"""The option `block` of a channel: its publishers wait until all its subscribers have room.
 
 Before an event gets its seq, the task that reads it from its publisher waits, never the router: as long as it waits it
 reads no more, and the publisher feels it. There is room where the outbox of each connected subscriber could take the
@@ -37,7 +37,7 @@ _AROUND_BYTES = 128
 
 
 class Patience:
-    """How long a publisher waits: for each publish anew, and no more once it has waited in vain.
+    """How long a publisher waits: anew for each publish, and not at all once it has waited in vain.
 
     So what came with a publish in one read follows it at once, and the reading goes on. The mutable state is that, and
     the wait that goes on; the publisher's task and whoever ends its connection change it.
@@ -60,7 +60,7 @@ class Patience:
         self.spent = self.spent or self._scope.cancelled_caught
 
     def end(self) -> None:
-        """Wait no more."""
+        """Stop waiting."""
         self.spent = True
         if self._scope is not None:
             self._scope.cancel()
@@ -90,7 +90,7 @@ class Load:
         return part
 
     def take(self, events: int, size: int) -> list[Events]:
-        """Take the first publish, and of those behind it as many as fit into so many events and bytes."""
+        """Take the first publish, and as many of those after it as fit into so many events and bytes."""
         part: list[Events] = []
         while self._left:
             item = self._left[0]

@@ -1,4 +1,4 @@
-"""The methods by which a host program is heard: each judges an event, encodes it and puts it into the queue."""
+"""The methods by which a host program publishes: each checks an event, encodes it and puts it into the queue."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from router.events import (
     MetricsData,
     SignalData,
     StatusData,
+    check_object,
 )
 from router.feeds.host import HostQueue
 from router.feeds.metrics import HostNumbers, Number
 from router.letters import SendTo
-from router.payloads import check_object, check_text, encode_data, encode_fields, fields_of, judge, shown
+from router.payloads import check_text, encode_data, encode_fields, fields_of, judge, shown
 from router.protocol import EventIn
 
 #: The `status` of an action that makes it an `action.failed`.
@@ -27,13 +28,13 @@ _FAILED = ("failed", "error")
 
 
 class Broadcaster:
-    """Judges what the host says and puts it into the queue. It has no mutable state of its own.
+    """Checks what the host publishes and puts it into the queue. It has no mutable state.
 
     Each of its methods that broadcasts returns False where the queue is full, and raises
 
     - `ValueError` where the channel, the event type or a field of the data is not as it must be, or where the data
       are too large (`max_event_bytes`), cannot be encoded, or would not fit into the empty queue;
-    - `TypeError` where a value is of a kind that JSON has not, or the data are no mapping;
+    - `TypeError` where JSON has no type for a value, or the data are not a mapping;
     - `RouterClosedError` where the router does not run: not yet, or not any more.
 
     `extra` are more fields of the event's data. Fields that are not given do not appear.
@@ -57,7 +58,7 @@ class Broadcaster:
     # To whoever subscribed
 
     def broadcast(self, channel: str, event_type: str, data: Mapping[str, Any] | None = None) -> bool:
-        """An event on any channel, one of the configuration's or of the system's own."""
+        """An event on any channel, configured or the system's."""
         return self._publish(channel, event_type, encode_data(data), data)
 
     def broadcast_signal_event(
@@ -113,7 +114,7 @@ class Broadcaster:
         total_tokens: int | UnsetType | None = UNSET,
         **extra: Any,
     ) -> bool:
-        """Metrics of the host's own, at once; `give_metrics` adds them to those that the router sends anyway."""
+        """Metrics of the host, at once; `give_metrics` adds them to those that the router sends anyway."""
         data = MetricsData(
             cpu_percent,
             host_cpu_percent,
@@ -170,18 +171,18 @@ class Broadcaster:
         code: int | UnsetType | None = UNSET,
         **extra: Any,
     ) -> bool:
-        """A client of the host's own that comes, goes or changes; the router tells of its own clients itself."""
+        """A client of the host that comes, goes or changes; the router reports its own clients itself."""
         data = ConnectionData(client_id, user_id, total_connections, channels, reason, code)
         return self._publish_fields("connections", event_type, data, extra)
 
     # To one, or to all
 
     def send_to_client(self, client_id: str, event_type: str, data: Mapping[str, Any] | None = None) -> bool:
-        """An event on `personal` for one client, connected or to be back; if there is none such, it is for nobody."""
+        """An event on `personal` for one client, connected or expected back; if there is none, nobody gets it."""
         return self._send(event_type, data, client_id=check_text("client_id", client_id))
 
     def send_to_user(self, user_id: str, event_type: str, data: Mapping[str, Any] | None = None) -> bool:
-        """An event on `personal` for each client of a user; if there is none, it is for nobody."""
+        """An event on `personal` for each client of a user; if there is none, nobody gets it."""
         return self._send(event_type, data, user_id=check_text("user_id", user_id))
 
     def broadcast_global(self, event_type: str, data: Mapping[str, Any] | None = None) -> bool:
@@ -197,7 +198,7 @@ class Broadcaster:
             numbers: By name: `total_tokens`, or any that the router does not measure itself.
 
         Raises:
-            TypeError: A value is no number.
+            TypeError: A value is not a number.
             ValueError: A name or a value cannot be used. Then nothing has changed.
             RouterClosedError: The router does not run.
         """

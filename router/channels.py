@@ -1,4 +1,4 @@
-"""The channels that there may be: the system's own, those of the configuration, and families such as `orders.*`."""
+"""The channels that may exist: the system's, configured ones, and families such as `orders.*`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from router.events import CHANNELS, ChannelSpec, check_object
 from router.schemas import Schema
 
 FAMILY_SUFFIX = ".*"
-_is_name = re.compile(r"[a-z0-9._-]{1,64}").fullmatch
+is_channel_name = re.compile(r"[a-z0-9._-]{1,64}").fullmatch
 
 
 class Channels:
@@ -56,7 +56,7 @@ class Channels:
         spec = specs.get(name)
         if spec is not None:
             return None if spec.is_family else spec
-        if not families or not _is_name(name):
+        if not families or not is_channel_name(name):
             return None
         dot = name.rfind(".", 0, -1)
         while dot > 0:

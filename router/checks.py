@@ -1,4 +1,4 @@
-"""Settings beside one another: what is good alone and cannot be used together; no I/O."""
+"""Checks settings together: values that are valid alone and cannot be combined; no I/O."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 
 from router.addresses import networks
-from router.channels import FAMILY_SUFFIX, Channels
-from router.config import ChannelSettings, Config, ConfigError, is_loopback
+from router.channels import FAMILY_SUFFIX, Channels, is_channel_name
+from router.config import UNCONFIGURED, ChannelSettings, Config, ConfigError, is_loopback
 from router.events import CHANNELS
 from router.paths import is_path
 from router.permissions import ADMIN, ROLES
@@ -19,13 +19,11 @@ from router.values import did_you_mean
 RESERVED_CHANNELS = ("personal", "global")
 
 _ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://[^/?#@\s]+", re.IGNORECASE).fullmatch
-_CHANNEL_NAME = re.compile(r"[a-z0-9._-]{1,64}").fullmatch
-_NOTHING = ChannelSettings()
 _KEYS = "NEUROGRAPH_JWT_KEYS, NEUROGRAPH_JWT_PUBLIC_KEY_FILE or NEUROGRAPH_JWKS"
 
 
 class SettingsError(ConfigError):
-    """Settings that do not go together.
+    """Settings that cannot be combined.
 
     Attributes:
         places: The values that have to do with it, the likeliest culprit first.
@@ -37,7 +35,7 @@ class SettingsError(ConfigError):
 
 
 def check_together(config: Config) -> None:
-    """Check what no setting can be checked for alone.
+    """Check what cannot be checked setting by setting.
 
     Raises:
         SettingsError: Two of them do not go together, or one has a value that its kind cannot tell from a good one.
@@ -77,7 +75,7 @@ def _check_lists(config: Config) -> None:
         if not _ORIGIN(origin):
             place = ("allowed_origins", index)
             raise SettingsError(
-                f"{path_written(place)} = {origin!r} is no origin; write it as https://example.com:8443", place
+                f"{path_written(place)} = {origin!r} is not a valid origin; write it as https://example.com:8443", place
             )
     for index, proxy in enumerate(config.trusted_proxies):
         try:
@@ -85,7 +83,8 @@ def _check_lists(config: Config) -> None:
         except ValueError:
             place = ("trusted_proxies", index)
             raise SettingsError(
-                f"{path_written(place)} = {proxy!r} is no address and no network; write it as 127.0.0.1 or 10.0.0.0/8",
+                f"{path_written(place)} = {proxy!r} is neither an address nor a network; "
+                "write it as 127.0.0.1 or 10.0.0.0/8",
                 place,
             ) from None
 
@@ -115,20 +114,20 @@ def _check_channels(config: Config) -> None:
 
 
 def _check_delivery(name: str, settings: ChannelSettings, place: Path) -> None:
-    """How a channel's events are kept back, and what they must be."""
+    """How a channel's events are queued, and what they must look like."""
     if settings.key is not None:
         item = (*place, "key")
         head = f"{path_written(item)} = {settings.key!r}"
         if settings.policy != "latest":
             raise SettingsError(f'{head}: only the policy "latest" has a key; set it, or leave the key out', item)
         if not is_path(settings.key):
-            raise SettingsError(f"{head} is no path into an event; write it as data.sensor or data.items.0.id", item)
+            raise SettingsError(f"{head} is not a path into an event; write it as data.sensor or data.items.0.id", item)
     if settings.schema_file is not None and name in CHANNELS:
         item = (*place, "schema_file")
         raise SettingsError(
             f"{path_written(item)}: the data of the system's own channels have their form; leave it out", item
         )
-    if settings.block_timeout_ms != _NOTHING.block_timeout_ms and not settings.block:
+    if settings.block_timeout_ms != UNCONFIGURED.block_timeout_ms and not settings.block:
         item = (*place, "block_timeout_ms")
         raise SettingsError(
             f"{path_written(item)} = {settings.block_timeout_ms}: nobody waits without block = true; set it, or leave "
@@ -140,16 +139,16 @@ def _check_delivery(name: str, settings: ChannelSettings, place: Path) -> None:
 def _check_name(name: str, place: Path) -> None:
     if name in RESERVED_CHANNELS:
         raise SettingsError(f"{path_written(place)}: the name has a meaning of its own; choose another", place)
-    if not _CHANNEL_NAME(name.removesuffix(FAMILY_SUFFIX)) or len(name) > 64:
+    if not is_channel_name(name.removesuffix(FAMILY_SUFFIX)) or len(name) > 64:
         raise SettingsError(
             f"{path_written(place)}: a channel's name is 1 to 64 characters of a–z 0–9 . _ -, and may end in .* "
-            "behind at least one",
+            "after at least one",
             place,
         )
 
 
 def misgivings(config: Config) -> Iterator[str]:
-    """What can be used and is hardly meant: one line each."""
+    """What can be used but is probably a mistake: one line each."""
     for role in config.roles:
         near = get_close_matches(role.lower(), ROLES, n=1)
         if role not in ROLES and near and near[0] not in config.roles:
@@ -159,7 +158,7 @@ def misgivings(config: Config) -> Iterator[str]:
             )
     if ADMIN not in config.roles:
         yield f"roles has no {ADMIN}: the table replaces the default one, so administrators may do nothing"
-    channels = Channels(dict.fromkeys(config.channels, _NOTHING))
+    channels = Channels(dict.fromkeys(config.channels, UNCONFIGURED))
     known = [spec.name for spec in channels]
     for role, permissions in config.roles.items():
         for verb, patterns in (("subscribe", permissions.subscribe), ("publish", permissions.publish)):

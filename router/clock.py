@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Clock:
@@ -35,10 +37,19 @@ class Clock:
         return f"{self._prefix}.{millis:03d}Z"
 
 
+def timestamp_of(unix_ms: int) -> str:
+    """Milliseconds since 1970 as RFC 3339 text, where no clock is at hand."""
+    return _text(_EPOCH + timedelta(milliseconds=unix_ms))
+
+
 def as_timestamp(moment: datetime) -> str:
     """A moment of any zone as RFC 3339 text; milliseconds, rounded down."""
     try:
         moment = moment.astimezone(UTC)
     except OverflowError:  # within a day of the first or the last moment there is: before or after all events anyway
         moment = moment.replace(tzinfo=UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return _text(moment)
+
+
+def _text(utc: datetime) -> str:
+    return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")

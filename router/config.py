@@ -17,12 +17,12 @@ from msgspec import Meta, Struct
 from router.errors import RouterError
 from router.limits import Rate
 from router.permissions import ROLES, RolePermissions
+from router.policies import Policy
 
 _Positive = Annotated[float, Meta(gt=0, le=1e9)]  # of infinity nothing could be reckoned
 _Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
-_CountOrNone = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+_CountOrZero = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 _Port = Annotated[int, Meta(ge=0, le=65535)]
-_Policy = Literal["drop_oldest", "drop_newest", "latest", "disconnect"]
 _LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 
 #: Settings that nobody may be shown: keys, and an address that may hold a password.
@@ -46,14 +46,14 @@ class ChannelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     publish: tuple[str, ...] | None = None
     #: Events of the channel that are kept for those who ask for the past; 0: none. Where it is not set, and likewise
     #: for the next two: as the setting of the same name says for all channels.
-    history_events: _CountOrNone | None = None
+    history_events: _CountOrZero | None = None
     #: Bytes of such events.
     history_bytes: _Count | None = None
     #: How long such an event is kept at most.
     history_age_s: _Positive | None = None
     #: What happens to the events of a subscriber that reads too slowly, where its `subscribe` names no policy. Where
     #: it is not set: `drop_oldest`.
-    policy: _Policy | None = None
+    policy: Policy | None = None
     #: With the policy `latest`: the path of the value of which each subscriber is kept the latest event, such as
     #: `data.sensor`. Where it is not set, the channel's latest event is kept.
     key: str | None = None
@@ -64,6 +64,10 @@ class ChannelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     block: bool = False
     #: How long it waits at most, in milliseconds.
     block_timeout_ms: _Count = 1000
+
+
+#: Of a channel that the configuration says nothing of.
+UNCONFIGURED = ChannelSettings()
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -199,7 +203,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     # The past
     #: Events of each channel that are kept, for those who ask for the past; 0: none.
-    history_events: _CountOrNone = 1_000
+    history_events: _CountOrZero = 1_000
     #: Bytes of such events, as they stand on the wire; the bound that is reached first counts.
     history_bytes: _Count = 8 << 20
     #: How long such an event is kept at most. Where it is not set, as long as there is room.

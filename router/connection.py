@@ -105,7 +105,7 @@ class Connection:
         return self._identity
 
     async def run(self, mailbox: Mailbox[Wake], *, task_status: trio.TaskStatus[None]) -> None:
-        """Live from the handshake to the last byte. Cancellation: the socket is closed at once."""
+        """Serve the client from the handshake to the last byte. Cancellation: the socket is closed at once."""
         config = self._services.state.config
         task_status.started()
         self._services.connections.add(self)
@@ -156,7 +156,7 @@ class Connection:
             self._patience.end()  # whoever reads has the peer's close frame to read
 
     def _is_over(self) -> bool:
-        """Whether nothing is left but to close, under a deadline: also where the peer has and does not read on."""
+        """Whether only the close is left, under a deadline: also where the peer has closed and does not read on."""
         lane = self._lane
         return lane.close_request is not None or lane.close_sent or lane.left or lane.ended
 
@@ -253,7 +253,7 @@ class Connection:
             self._lane.close(CloseCode.INTERNAL_ERROR, str(error))
 
     async def _hand_over(self, session: Session, items: list[Item]) -> None:
-        """One letter, as a rule. Items that would want more replies than may wait go in parts.
+        """Send one letter, as a rule; in parts, where its items would need more replies than may wait.
 
         Each part waits until the client has taken the replies to the one before: who sends thousands of requests
         at once and reads is served, as fast as it reads.

@@ -41,7 +41,7 @@ def as_toml(loaded: Loaded) -> str:
 
 
 def as_data(loaded: Loaded) -> Mapping[str, object]:
-    """The same for a program, of JSON's types: `{"file": …, "settings": {"port": {"value": …, "source": …}, …}}`.
+    """The same for a program, in JSON's types: `{"file": …, "settings": {"port": {"value": …, "source": …}, …}}`.
 
     A secret that is set has `"hidden": true` and no value.
     """

@@ -1,8 +1,8 @@
-"""The router inside another program: under that program's Trio, or in a thread of its own beside anything else.
+"""The router inside another program: under that program's Trio, or in a separate thread beside anything else.
 
     from router.embed import Router
 
-    with Router() as router:  # any program: the router gets a thread of its own
+    with Router() as router:  # any program: the router runs in a separate thread
         router.broadcast_signal_event("signal.input.text", event_id="evt-1", priority=200)
 
     async with Router() as router:  # under Trio: in a nursery of the block; under asyncio: in a thread, as above
@@ -10,7 +10,7 @@
 
 A block is entered once the router accepts connections. When it is left, the router goes down in order: what was
 broadcast is sent, then every client gets its goodbye. Signals are never taken, they are the program's. The limit of
-open files of the whole process is raised as far as it goes. A process that forks starts its router behind the fork.
+open files of the whole process is raised as far as it goes. A process that forks must start its router after the fork.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import msgspec
 import trio
 
 from router import logs
+from router.addresses import host_in_url
 from router.broadcaster import Broadcaster
 from router.checks import check_together
 from router.config import Config, ConfigError
@@ -97,7 +98,7 @@ class Router(Broadcaster):
         host, port = self._addresses[0]
         host = _ANY_ADDRESS.get(host, host)
         secure = "s" if self._config.tls_certificate_file else ""
-        return f"{scheme}{secure}://{f'[{host}]' if ':' in host else host}:{port}"
+        return f"{scheme}{secure}://{host_in_url(host)}:{port}"
 
     def log_handler(self) -> LogHandler:
         """A handler for the program's own loggers: their records become events of the channel `logs`.
@@ -107,10 +108,10 @@ class Router(Broadcaster):
         """
         return self._log_handler
 
-    # In a thread of its own
+    # In a separate thread
 
     def start(self) -> None:
-        """Run in a thread of its own; returns once connections are accepted. Not to be called from a Trio task.
+        """Run in a separate thread; returns once connections are accepted. Not to be called from a Trio task.
 
         Raises:
             ConfigError: A key cannot be used, or the address cannot be bound.
@@ -217,7 +218,7 @@ class Router(Broadcaster):
         logs.keep_to_the_host()
 
     async def _run(self, started: Callable[[], None]) -> None:
-        """Run the server to its end, and keep what it fails of; without addresses, it has not even started."""
+        """Run the server to its end, and keep the error that it fails with; without addresses, it never started."""
         reason = "the router has ended"
         try:
             async with trio.open_nursery() as nursery:
@@ -231,13 +232,15 @@ class Router(Broadcaster):
 
 
 def _checked(config: Config) -> Config:
-    """A configuration that was made in code, where nothing has looked at it yet."""
+    """Check a configuration that was made in code; in what is returned the name of a policy is a `Policy`."""
     try:
-        msgspec.convert(msgspec.structs.asdict(config), Config)
+        checked = msgspec.convert(msgspec.to_builtins(config), Config)
     except msgspec.ValidationError as error:
         raise ConfigError(field_error(error)) from None
-    check_together(config)
-    return config
+    except TypeError as error:
+        raise ConfigError(f"a value of a type that no setting has: {error}") from None
+    check_together(checked)
+    return checked
 
 
 def _innermost(error: Exception) -> Exception:
@@ -248,7 +251,7 @@ def _innermost(error: Exception) -> Exception:
 
 
 def _conclude(error: BaseException | None, failure: Exception) -> None:
-    """Raise what the router failed of, and what the block failed of where that is another matter.
+    """Raise the router's error, and with it the block's, where that is a different one.
 
     An interrupt, or the like, goes on as it is: the failure has been logged.
     """

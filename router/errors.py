@@ -1,4 +1,4 @@
-"""The two numbered tables for the outside world: why a message was refused, why a connection was closed.
+"""The closed vocabularies of the wire: error codes, close codes and gap reasons.
 
 A client acts on the range of a close code, so that it can meet one that it has never seen: 4000–4499 reconnect,
 4500–4999 do not.
@@ -40,7 +40,6 @@ class CloseCode(enum.IntEnum):
     POLICY_VIOLATION = 1008
     MESSAGE_TOO_BIG = 1009
     INTERNAL_ERROR = 1011
-    SERVICE_RESTART = 1012
     TRY_AGAIN_LATER = 1013
 
     HEARTBEAT_MISSED = 4000

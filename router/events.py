@@ -9,17 +9,23 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from router.config import ChannelSettings
+from router.config import UNCONFIGURED, ChannelSettings
+
+#: How deep the lists and objects of an event's data may nest, themselves included. Decoders take a level of Python's
+#: stack for each, so how much deeper they get depends on who asks: what is published all readers must be able to read.
+MAX_DEPTH: Final = 512
+#: Data of fewer bytes than this cannot nest deeper.
+SHALLOW_BYTES: Final = 2 * (MAX_DEPTH + 1)
+#: How an error says it.
+TOO_DEEP: Final = f"data nests deeper than {MAX_DEPTH} lists and objects; flatten it, or send the deep part as a string"
 
 #: Raises `msgspec.ValidationError` for data that do not fit; the error tells the field.
 Check = Callable[[Raw | bytes], object]
-
-_DEFAULTS = ChannelSettings()
 
 _Byte = Annotated[int, Meta(ge=0, le=255)]
 _Unit = Annotated[float, Meta(ge=0, le=1)]
@@ -93,7 +99,7 @@ class ConnectionData(Struct):
 
 
 class AnyData(Struct):
-    """The data of a channel that has no struct of its own: any object."""
+    """The data of a channel without a struct: any object."""
 
 
 #: The check of such a channel.
@@ -119,7 +125,7 @@ class ChannelSpec:
         name: str,
         description: str,
         check: Check,
-        settings: ChannelSettings = _DEFAULTS,
+        settings: ChannelSettings = UNCONFIGURED,
         *,
         schema: Raw | None = None,
         system: bool = False,
@@ -151,6 +157,31 @@ CHANNELS: Mapping[str, ChannelSpec] = MappingProxyType(
         )
     }
 )
+
+
+def is_too_deep(data: Raw | bytes) -> bool:
+    """Whether data, which are JSON, nest deeper than `MAX_DEPTH`; in time linear in their size."""
+    if len(memoryview(data)) < SHALLOW_BYTES:
+        return False
+    text = bytes(data)
+    if text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
+        return False
+    outside = b"".join(text.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2])
+    brackets = outside.translate(_AS_LISTS, _NO_BRACKETS)
+    for _ in range(_INNERMOST):  # most of what is wide is gone after this, and each pair that is left is of many
+        brackets = brackets.replace(b"[]", b"")
+    depth = _INNERMOST
+    for run in _RUNS(brackets):
+        depth += len(run) if run.startswith(b"[") else -len(run)
+        if depth > MAX_DEPTH:
+            return True
+    return False
+
+
+_INNERMOST = 8
+_AS_LISTS = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_RUNS = re.compile(rb"\[+|\]+").findall
 
 
 class EventTypeError(ValueError):

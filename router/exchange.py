@@ -1,4 +1,4 @@
-"""One request and its answer (ASGI), between Hypercorn and the app: who calls, deadlines, and an answer in any case."""
+"""One request and its answer (ASGI), between Hypercorn and the app: the caller, the deadlines, and always an answer."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Exchange:
 
 
 def scope_of(scope: Scope, peer: Peer) -> Scope:
-    """A request's scope that says who calls and how, whoever handed it on."""
+    """The scope of a request, with the caller's address and scheme, whatever proxy handed it on."""
     caller = peer.caller(scope["headers"])
     client = scope["client"] if caller.address == peer.address else (caller.address, 0)
     return {**scope, "client": client, "scheme": caller.scheme}

@@ -38,7 +38,7 @@ class FanOut:
         self._parts.append((group, batch))
 
     def begin(self) -> int:
-        """All groups are asked: what they are to get counts from now on. Returns how many deliveries that are."""
+        """All groups are known: what they are to get counts from now on. Returns how many deliveries that makes."""
         self._selected = True
         for group, batch in self._parts:
             group.matched += len(batch)

@@ -69,7 +69,7 @@ class FrontDoor:
         return self._inside + len(self._visitors)
 
     def take(self, stream: trio.SocketStream, nursery: trio.Nursery) -> None:
-        """Serve one connection: a WebSocket goes to an actor of its own, HTTP is answered by a task in `nursery`.
+        """Serve one connection: a WebSocket goes to a new actor, HTTP is answered by a task in `nursery`.
 
         Whatever goes wrong is this connection's own: it is logged and ends there.
         """
@@ -77,7 +77,7 @@ class FrontDoor:
         nursery.start_soon(self._handle, stream, name="front door")
 
     def make_way(self) -> None:
-        """There is no room for more: close the quarter of those without a request that had none for longest."""
+        """Make room for more: of the connections without a request close the quarter that had none for longest."""
         for scope in list(self._idle)[: math.ceil(len(self._idle) / 4)]:
             scope.cancel()
 

@@ -1,4 +1,4 @@
-"""Request heads, before anybody else has the connection: read under a deadline, parsed, refused where they are bad."""
+"""Request heads, the first thing on a connection: read under a deadline, parsed, refused where they are bad."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def read_head(stream: trio.abc.ReceiveStream, max_bytes: int, within_s: fl
                 head = head.lstrip(b"\r\n")  # some clients end a body by an empty line (RFC 9112 section 2.2)
             if head and not _may_be_http(head):
                 raise _bad_request(
-                    "this is no HTTP request; if it was meant for TLS, that is spoken here only where "
+                    "this is not an HTTP request; if it was meant for TLS, that is spoken here only where "
                     "tls_certificate_file and tls_key_file are set"
                 )
             end = head.find(_HEAD_END, look_from)
@@ -117,7 +117,8 @@ def _check(request: h11.Request) -> None:
     if request.http_version not in (b"1.0", b"1.1"):
         raise not_spoken(request.http_version.decode())
     if request.method == b"CONNECT":
-        raise Refused(HTTPStatus.NOT_IMPLEMENTED, "invalid_message", "this is no proxy: CONNECT is not possible here")
+        text = "this server is not a proxy: CONNECT is not possible"
+        raise Refused(HTTPStatus.NOT_IMPLEMENTED, "invalid_message", text)
     if not (_PATH(request.target) or _ABSOLUTE(request.target) or (request.method, request.target) == _ASTERISK):
         target = request.target[:64].decode()
         raise _bad_request(f"the target must be a path that begins with one slash, or a URL, not {target!r}")
@@ -128,7 +129,7 @@ def _check(request: h11.Request) -> None:
 
 
 def to_origin_form(head: bytes, request: h11.Request) -> tuple[bytes, h11.Request]:
-    """A head and its request whose target is a path, also where it came as a proxy is sent it: `http://host/path`.
+    """A head and its request, the target made a path where it came in a proxy's form: `http://host/path`.
 
     Raises:
         Refused: The target names another host than the header: it is not clear who is meant.
@@ -169,10 +170,10 @@ def values(request: h11.Request, name: bytes) -> list[bytes]:
 
 
 def check_upgrade(request: h11.Request) -> None:
-    """Check what RFC 6455 section 4.2.1 asks of a handshake, and what the WebSocket library cannot bear.
+    """Check what RFC 6455 section 4.2.1 asks of a handshake, and what the WebSocket library cannot handle.
 
     Raises:
-        Refused: It is no good.
+        Refused: It is not valid.
     """
     if request.http_version != b"1.1":
         detail = "a WebSocket needs HTTP/1.1"
@@ -203,7 +204,7 @@ def _check_text(request: h11.Request) -> None:
     try:
         values(request, b"host")[0].decode("idna")
     except UnicodeError:
-        raise _bad_request("host is no host name") from None
+        raise _bad_request("invalid Host") from None
 
 
 def _tokens(listed: list[bytes]) -> set[bytes]:

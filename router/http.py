@@ -1,4 +1,4 @@
-"""Hypercorn, and all that is known of its ways, in one place: it serves HTTP/1.1 and HTTP/2 behind the front door.
+"""Serves HTTP/1.1 and HTTP/2 behind the front door, with Hypercorn, whose API is imported here only.
 
 What it would do by itself and must not here: wait for ever in a send that it shields from cancellation, for the
 first request of HTTP/2, for leave to send over HTTP/2, or for room for a body that nobody reads; answer a later
@@ -35,7 +35,7 @@ log = structlog.get_logger("router.http")
 
 
 class _Server(TCPServer):
-    """Hypercorn's, and what an answer has to know of the connection."""
+    """Hypercorn's server, and what an answer has to know of the connection."""
 
     def ends(self) -> bool:
         """Whether the connection ends with an answer that begins now, and the peer is to know."""
@@ -46,7 +46,7 @@ class _Server(TCPServer):
 
 
 class _RequestServer(_Server):
-    """Answers one request. A connection that may be kept is let go of, in place of waiting there for the next one."""
+    """Answers one request. A connection that may be kept is released instead of waiting there for the next one."""
 
     kept = False
 
@@ -73,9 +73,9 @@ class _RequestServer(_Server):
 
 
 class _Http2Server(_Server):
-    """Serves HTTP/2, and ends with its peer. Hypercorn would watch on whether a connection that has ended is idle.
+    """Serves HTTP/2, and ends with its peer. Hypercorn would go on watching an ended connection for idleness.
 
-    The preface it takes for a request that goes on: it would bear a peer that never asks anything for ever, and not
+    The preface it takes for a request that goes on: it would keep a peer that never asks anything for ever, and not
     let go of it when told to terminate.
     """
 
@@ -121,10 +121,10 @@ class HttpServer:
             peer: The other end.
 
         Returns:
-            What has come behind the request; None: the connection has ended.
+            What has come after the request; None: the connection has ended.
 
         Raises:
-            router.heads.Refused: The request's body is no good, and no answer has begun.
+            router.heads.Refused: The request's body is not valid, and no answer has begun.
 
         Cancellation: what the app does is cancelled; an answer on its way is held to its deadline.
         """
@@ -193,7 +193,7 @@ class HttpServer:
 
 
 async def _refuse_websocket(receive: Receive, send: Send) -> None:
-    """Refuse a WebSocket inside HTTP/2, which nobody was told of but by Hypercorn."""
+    """Refuse a WebSocket inside HTTP/2, of which only Hypercorn has told us."""
 
     async def deny(message: dict[str, Any]) -> None:
         await send({**message, "type": f"websocket.{message['type']}"})

@@ -18,12 +18,13 @@ from router.channels import Channels
 from router.clock import Clock, as_timestamp
 from router.config import Config
 from router.errors import ErrorCode
-from router.events import EVENT_TYPE_JSON, EventTypeError
+from router.events import EVENT_TYPE_JSON, SHALLOW_BYTES, TOO_DEEP, EventTypeError, is_too_deep
 from router.filters import Filter, FilterError
 from router.frames import Binary
 from router.letters import Events, Item, SubscribeTo
 from router.limits import Bucket, Rate
-from router.paths import Path
+from router.paths import Path, is_path
+from router.policies import Policy
 from router.protocol import (
     Authenticate,
     ControlMessage,
@@ -40,9 +41,11 @@ from router.protocol import (
     Unsubscribe,
     decode,
     field_error,
+    may_not_subscribe,
+    only_one,
     reply,
+    unknown_channel,
 )
-from router.queues import Policy
 
 _MESSAGES_WINDOW_S = 10
 _BRACE = ord("{")
@@ -99,6 +102,8 @@ class Intake:
                     and message.event_type in EVENT_TYPE_JSON
                 ):
                     assert check is not None, "there is a run"
+                    if len(payload) >= SHALLOW_BYTES:
+                        _check_depths(message, (message,))
                     try:
                         check(message.data)
                     except msgspec.ValidationError as error:
@@ -148,15 +153,14 @@ class Intake:
 
     def _check_history(self, message: History, grants: Grants) -> History:
         if self._channels.find(message.channel) is None:
-            raise Refusal(ErrorCode.UNKNOWN_CHANNEL, f"Unknown channel: {message.channel[:64]}", id=message.id)
+            raise unknown_channel(message.channel, message.id)
         if not grants.may_subscribe(message.channel):
-            text = f"Permission denied for channel: {message.channel}"
-            raise Refusal(ErrorCode.PERMISSION_DENIED, text, id=message.id)
+            raise may_not_subscribe(message.channel, message.id)
         _only_one(message, ("after", "last", "since"))
         return message
 
     def too_many(self, messages: int) -> bool:
-        """Count messages of any kind; whether there were more than the configuration bears for 10 s."""
+        """Count messages of any kind; whether there were more than the configuration allows for 10 s."""
         per_s = self._config.max_messages_per_s
         if per_s is None:
             return False
@@ -202,6 +206,8 @@ class Intake:
                 EVENT_TYPE_JSON[event.event_type]  # type: ignore[index] # never UNSET here
             except EventTypeError as error:
                 raise _refuse_event(message, index, str(error)) from None
+        if size >= SHALLOW_BYTES:
+            _check_depths(message, events)
         spec = self._channels.find(message.channel)
         if spec is None or not grants.may_publish(message.channel):
             _check_objects(message, events)
@@ -248,6 +254,12 @@ def _refuse_data(
     return _refuse_event(message, index, field_error(error, "data"))
 
 
+def _check_depths(message: Publish, events: Sequence[Publish | EventIn]) -> None:
+    for index, event in enumerate(events):
+        if is_too_deep(event.data):
+            raise _refuse_event(message, index, TOO_DEEP)
+
+
 def _check_objects(message: Publish, events: Sequence[Publish | EventIn]) -> None:
     for index, event in enumerate(events):
         if memoryview(event.data)[0] != _BRACE:
@@ -255,11 +267,10 @@ def _check_objects(message: Publish, events: Sequence[Publish | EventIn]) -> Non
 
 
 def _refuse_channel(message: Publish, *, known: bool) -> Refusal:
-    name = message.channel
     if known:
-        text = f"Permission denied to publish to channel: {name}"
+        text = f"Permission denied to publish to channel: {message.channel}"
         return Refusal(ErrorCode.PERMISSION_DENIED, text, id=message.id)
-    return Refusal(ErrorCode.UNKNOWN_CHANNEL, f"Unknown channel: {name[:64]}", id=message.id)
+    return unknown_channel(message.channel, message.id)
 
 
 def _refuse_event(message: Publish, index: int, text: str, code: ErrorCode = ErrorCode.INVALID_MESSAGE) -> Refusal:
@@ -271,6 +282,9 @@ def _refuse_event(message: Publish, index: int, text: str, code: ErrorCode = Err
 
 def _subscribe_to(message: Subscribe, grants: Grants, channels: Channels) -> SubscribeTo:
     _only_one(message, ("recover", "last", "since"))
+    if message.key is not UNSET and not is_path(message.key):
+        text = f"key: {message.key[:64]!r} is not a path into an event; write it as data.sensor or data.items.0.id"
+        raise Refusal(ErrorCode.INVALID_MESSAGE, text, id=message.id)
     allowed: list[str] = []
     denied: dict[str, str] = {}
     for name in dict.fromkeys(message.channels):
@@ -305,4 +319,4 @@ def _filter(message: Subscribe) -> Filter | None:
 def _only_one(message: Subscribe | History, names: Sequence[str]) -> None:
     given = [name for name in names if getattr(message, name) is not UNSET]
     if len(given) > 1:
-        raise Refusal(ErrorCode.INVALID_MESSAGE, f"{' and '.join(given)}: only one of them may be given", id=message.id)
+        raise only_one(given, message.id)

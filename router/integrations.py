@@ -1,4 +1,4 @@
-"""What the program that the router is embedded in calls to be heard.
+"""What the program that the router is embedded in calls to publish events.
 
     from router.embed import Router
     from router.integrations import broadcast_signal_event
@@ -42,7 +42,7 @@ def enlist(broadcaster: Broadcaster) -> None:
 
 
 def dismiss(broadcaster: Broadcaster) -> None:
-    """They do not any more."""
+    """The functions of this module no longer act on it."""
     global _running
     with _lock:
         _running = tuple(each for each in _running if each is not broadcaster)

@@ -6,7 +6,7 @@ not in it; it never asks more often than a fixed interval, whatever tokens arriv
 the answer is bad. Fetching blocks, so it happens in a thread; everything else happens in the event loop.
 
 What a key may verify is decided here too, once, from the key itself: `VerifyKey.algorithms`. A token's header
-chooses among those and can't add to them, so a public key is never taken for an HMAC secret (RFC 8725 §3.1).
+chooses among those and cannot add to them, so a public key is never taken for an HMAC secret (RFC 8725 §3.1).
 """
 
 import time
@@ -41,7 +41,7 @@ _log = structlog.get_logger("router.auth")
 
 
 class KeyConfigError(Exception):
-    """A key, a key file or a JWK set that can't be used.
+    """A key, a key file or a JWK set that cannot be used.
 
     The message is for whoever starts the server: it names the setting, the file or address, and the way out.
     It never holds key material.
@@ -120,7 +120,7 @@ def _is_for_signatures(jwk: object) -> bool:
 
 
 def _usable(jwk: dict[str, Any], allowed: tuple[str, ...]) -> VerifyKey:
-    """Make a key of a JWK; ValueError says why it can't be."""
+    """Make a key of a JWK; ValueError says why it cannot be."""
     kty, kid, declared = jwk.get("kty"), jwk.get("kid"), jwk.get("alg")
     if kty == "oct":
         # Whoever can read the set could sign with it; and a set is made to be read.
@@ -167,7 +167,7 @@ def read_limited(stream: _Readable, *, within_s: float, clock: Callable[[], floa
 
 
 class SameSchemeRedirects(HTTPRedirectHandler):
-    """Follows a redirect within its scheme or up to https, nowhere else.
+    """Follows a redirect within its scheme or up to https, and no other.
 
     urllib would follow one to `ftp:`, and one from https down to http, where anyone on the way can put in keys.
     """
@@ -193,7 +193,7 @@ def load(
         allowed: See `parse`.
 
     Raises:
-        KeyConfigError: It can't be had or used.
+        KeyConfigError: It cannot be had or used.
     """
     try:
         if "://" in location:
@@ -236,10 +236,10 @@ def _checked_name(location: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise KeyConfigError("jwks: only http:// and https:// addresses and file paths can be read")
     if "@" in parts.netloc:
-        raise KeyConfigError("jwks: an address with a user name or password can't be used; remove it")
+        raise KeyConfigError("jwks: an address with a user name or password cannot be used; remove it")
     name = f"{parts.scheme}://{parts.netloc}{parts.path}"
     if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-        _log.warning("jwks_without_tls", source=name, advice="use https: anyone on the way can put in keys")
+        _log.warning("jwks is fetched without TLS", source=name, advice="use https: anyone on the way can put in keys")
     return name
 
 
@@ -282,7 +282,7 @@ class KeySet:
         """Load the set for the first time.
 
         Raises:
-            KeyConfigError: It can't be had or used.
+            KeyConfigError: It cannot be had or used.
 
         Cancellation: safe; nothing has changed then, except that the next fetch may have to wait.
         """
@@ -292,7 +292,7 @@ class KeySet:
     async def find(self, kid: str | None) -> tuple[VerifyKey, ...]:
         """Return the keys that a token may mean: those named `kid`, or all where it names none.
 
-        A key that is held never waits for a fetch that another call has under way. One that isn't does, and
+        A key that is held never waits for a fetch that another call has under way. One that is not held does, and
         begins a fetch itself if the last one was begun long enough ago. No key at all is an answer, not an error.
 
         Cancellation: safe, also for others that wait for the fetch this call has under way: one of them begins
@@ -322,14 +322,14 @@ class KeySet:
             try:
                 await self._fetch()
             except KeyConfigError as exc:
-                _log.warning("jwks_refresh_failed", error=str(exc), keys_held=len(self._keys))
+                _log.warning("jwks could not be fetched again", error=str(exc), keys_held=len(self._keys))
             self._ended += 1
 
     async def _fetch(self) -> None:
         """Replace the keys held by those of a new copy; KeyConfigError and cancellation leave them."""
         self._tried_at = self._now()
         try:
-            # Twice the time: the thread's own limits come first and say more. This one is for what they don't
+            # Twice the time: the thread's own limits come first and say more. This one is for what they do not
             # cover: name resolution, and a thread that was given up on and is not done.
             with trio.fail_after(2 * self._timeout_s):
                 keys, ignored = await trio.to_thread.run_sync(
@@ -348,4 +348,4 @@ class KeySet:
         self._loaded_at = self._now()
         if ignored != self._ignored:  # a set is fetched again and again, and mostly it is the same
             self._ignored = ignored
-            _log.warning("jwks_keys_ignored", source=self._name, keys=list(ignored))
+            _log.warning("jwks has keys that are ignored", source=self._name, keys=list(ignored))

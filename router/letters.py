@@ -19,6 +19,7 @@ from router.identity import Identity
 from router.lanes import Lane
 from router.paths import Path
 from router.permissions import RolePermissions
+from router.policies import Policy
 from router.protocol import (
     EventIn,
     GetReconnectionToken,
@@ -31,7 +32,6 @@ from router.protocol import (
     Resume,
     Unsubscribe,
 )
-from router.queues import Policy
 from router.schemas import Schema
 from router.sessions import Session
 
@@ -47,7 +47,7 @@ class SubscribeTo:
         filter: What is asked for; None: everything.
         policy: What is given up first; None: as each channel's settings say.
         key: Of which the latest is kept; with a policy alone.
-        recover: Positions by channel, behind which the past is to be sent first.
+        recover: Positions by channel, after which the past is to be sent first.
         last: How many events of the past, likewise.
         since: Of which time on, likewise, as the wire has it.
     """
@@ -74,7 +74,7 @@ class SignIn:
 
 @dataclass(slots=True, frozen=True)
 class Events:
-    """Events to publish on one channel, all judged: one `publish`, or a run of them that nobody wants answered."""
+    """Events to publish on one channel, all judged: one `publish`, or a run of them that want no answer."""
 
     channel: str
     events: list[Publish | EventIn]
@@ -182,7 +182,7 @@ class SendTo:
 
 @dataclass(slots=True, frozen=True)
 class HostEvents:
-    """What the program that the router is embedded in has to say, in order; all judged."""
+    """Events of the program that the router is embedded in, in order; all judged."""
 
     items: Sequence[Events | SendTo]
 

@@ -19,9 +19,9 @@ from router.config import Config, ConfigError
 
 log = structlog.get_logger("router.listening")
 
-#: Descriptors kept for all that is no client's connection.
+#: Descriptors kept for everything but clients' connections.
 RESERVED_DESCRIPTORS = 64
-#: Connections that are no WebSocket (yet): requests that are being read, HTTP, refusals. What is left is for those.
+#: Connections that are not (yet) WebSockets: requests that are being read, HTTP, refusals. What is left is for those.
 PASSING_CONNECTIONS = 64
 BACKLOG = 1024
 #: The errors of `accept` that pass when others let go.
@@ -70,7 +70,7 @@ async def listen(config: Config) -> list[trio.SocketListener]:
     except (OSError, UnicodeError) as error:
         in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         hint = "; choose another with --port" if in_use else ""
-        why = error.strerror if isinstance(error, OSError) else "this is no host name"
+        why = error.strerror if isinstance(error, OSError) else "not a valid host name"
         raise ConfigError(f"cannot listen on {config.host} port {config.port}: {why}{hint}") from None
     for listener in listeners:  # what it accepts inherits this
         listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, config.send_buffer_bytes)
@@ -104,7 +104,7 @@ class Door(Protocol):
         ...
 
     def make_way(self) -> None:
-        """Close some that nobody uses, if there are any: there is no room for more."""
+        """Make room for more: close some that nobody uses, if there are any."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The watch over all connections: heartbeats, and positions with them, silence, unfinished messages, expiring tokens.
+"""Watches all connections: heartbeats, with positions, silence, unfinished messages, expiring tokens.
 
 One task looks at every connection once a second. A task, or a cancel scope, for each would cost more than all
 else that a connection has.

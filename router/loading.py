@@ -1,4 +1,4 @@
-"""Where settings come from: one TOML file, `NEUROGRAPH_*` variables, flags; what is said later wins."""
+"""Where settings come from: one TOML file, `NEUROGRAPH_*` variables, flags; the later one wins."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from router.toml import Path, TomlFile, one_line, path_written
 from router.values import WrongValueError, did_you_mean, from_text, from_value
 
 PREFIX = "NEUROGRAPH_"
-#: Variables of the same prefix that are no settings: the file's name, and what the client commands read.
+#: Variables of the same prefix that are not settings: the file's name, and what the client commands read.
 _OTHERS = ("config", "url", "token")
 _KINDS: Mapping[str, Any] = MappingProxyType({field.name: field.type for field in msgspec.structs.fields(Config)})
 
@@ -36,7 +36,7 @@ class Flag(Struct, frozen=True):
 
 
 class Loaded(Struct, frozen=True):
-    """A configuration, and what is worth knowing of how it came about.
+    """A configuration, and where it came from.
 
     Attributes:
         config: Checked, alone and together.
@@ -55,7 +55,7 @@ class Loaded(Struct, frozen=True):
     places: Mapping[str, Callable[[Path], str]] = MappingProxyType({})
 
     def located(self, error: Exception) -> ConfigError:
-        """An error that was met while the configuration was put to use, behind the place of the setting it begins with.
+        """An error met while the configuration was applied, after the place of the setting that it begins with.
 
         Where it begins with none, or with one that nobody gave, it says the same as before.
         """
@@ -84,9 +84,9 @@ def load(
     Args:
         file: Path of a TOML file; None: the one that `NEUROGRAPH_CONFIG` names, if it is set.
         environment: Variables `NEUROGRAPH_<SETTING>`, of which empty ones count as not set. A list's items are
-            separated by commas; rates, `roles` and `channels` are JSON; `none` is no value.
+            separated by commas; rates, `roles` and `channels` are JSON; `none` means no value.
         flags: By the setting's name: `{"port": Flag("--port", "9000"), "drain_s": Flag("--set drain_s", "5")}`. A
-            name that is no setting is refused, with the nearest that is.
+            name that is not a setting is refused, with the nearest that is.
 
     Raises:
         ConfigError: The file cannot be read, a name is unknown, or a value cannot be used, alone or beside another.
@@ -173,14 +173,14 @@ def _one(name: str, label: str, value: object) -> _Given:
 
 
 def _said(name: str, error: WrongValueError, equals: str) -> str:
-    """What is wrong with a value, to be put behind its name."""
+    """What is wrong with a value, to follow its name."""
     if error.value is None:
         return f": {error}"
     return f"{equals}{'<hidden>' if name in SECRETS else error.value}: {error}"
 
 
 def _located(error: SettingsError, given: Mapping[str, _Given]) -> str:
-    """The message of settings that do not go together, behind the place of the first that somebody gave."""
+    """The message of settings that cannot be combined, after the place of the first that was given."""
     # The defaults go together, so one of the places is somebody's.
     place = next(place for place in error.places if place[0] in given)
     return f"{given[str(place[0])].where(place)}: {error}"
@@ -212,7 +212,7 @@ class Changes(Struct, frozen=True):
 def reloadable_changes(old: Config, new: Config) -> Changes:
     """Which changed settings a reload puts in force, and which need a restart; for a line in the log.
 
-    That a server comes to have a key or a certificate, or has none any more, is no reload: `Server.reload` refuses it.
+    To come to have a key or a certificate, or to lose one, takes more than a reload: `Server.reload` refuses it.
     """
     changed = [name for name in _KINDS if getattr(old, name) != getattr(new, name)]
     reloaded = tuple(name for name in changed if name in RELOADABLE)

@@ -2,7 +2,7 @@
 
 Any page a person has open can make that person's browser connect here, with their address and, in development
 mode, with all rights. What tells such a request apart is its `Origin`, which the page cannot forge. A `Host` that
-is no loopback name gives away a name that was bent to 127.0.0.1 (DNS rebinding).
+is not a loopback name gives away a name that was bent to 127.0.0.1 (DNS rebinding).
 """
 
 from __future__ import annotations

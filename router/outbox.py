@@ -16,21 +16,22 @@ from __future__ import annotations
 import copy
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from heapq import heapify, heappush, heapreplace
 
 from router.batches import Batch, Slice
 from router.errors import GapReason
-from router.queues import Gap, Policy, Queue
+from router.policies import Policy
+from router.queues import Gap, Queue
 
 
 class Past:
     """A part of a replay.
 
     Attributes:
-        queue: Of the subscription that it is for; None: a message behind a replay.
+        queue: Of the subscription that it is for; None: a message after a replay.
         entry: Events of the past, a gap, or the message, framed.
-        again: Whether the client may have had them: they are no news, and go with the connection.
+        again: Whether the client may have had them: they are not news, and go with the connection.
         news: Of a gap that is only in part news, that part; None: all of it is, or nothing.
     """
 
@@ -198,10 +199,10 @@ class Outbox:
 
     def put(self, queue: Queue, batch: Batch) -> None:
         """Queue a batch at the end of its channel; over the bound, the largest queue gives something up."""
-        if not queue.entries:
+        events, size, waits = queue.events, queue.size, bool(queue.entries)
+        queue.append(batch)  # before anything is changed here: it may raise
+        if not waits:
             self._ready.append(queue)
-        events, size = queue.events, queue.size
-        queue.append(batch)
         self.events += queue.events - events
         self.size += queue.size - size
         if self._by_size:
@@ -216,7 +217,7 @@ class Outbox:
         queue.announce(len(queue.entries), gap)
 
     def replay(self, parts: Iterable[Past]) -> None:
-        """Send the past before all that waits, behind what is asked for already."""
+        """Send the past before all that waits, after what was already asked for."""
         if self._past is None:
             self._past = deque()
         for part in parts:
@@ -254,6 +255,7 @@ class Outbox:
         self._by_size.clear()
         while self._past and taken < max_bytes:
             part = self._past.popleft()
+            self._join(part)
             if isinstance(part.entry, bytes):
                 piece = Piece(part.entry, past=part)
             else:
@@ -276,6 +278,17 @@ class Outbox:
         if self._watchers is not None:
             self.stir()
         return pieces
+
+    def _join(self, part: Past) -> None:
+        """Have a gap that ends a subscription's past be one with the gap that its queue begins with."""
+        queue = part.queue
+        front = None if queue is None or not isinstance(part.entry, Gap) else queue.first()
+        if queue is None or not isinstance(front, Gap):
+            return
+        if not any(later.queue in (queue, None) for later in self._past or ()) and part.absorb(Past(queue, front)):
+            queue.entries.popleft()
+            if queue.first() is None:
+                self._ready.remove(queue)
 
     def give_back(self, pieces: Iterable[Piece]) -> None:
         """Return to the front what of `pieces` was not handed whole to the socket, for the next connection.
@@ -335,6 +348,13 @@ class Outbox:
                     else:
                         news += part.events
         return news, again
+
+    def entries_of(self, queue: Queue) -> Iterator[Slice | Gap]:
+        """What waits for a subscription, in order."""
+        for part in self._past or ():
+            if part.queue is queue and not isinstance(part.entry, bytes):
+                yield part.entry
+        yield from queue.entries
 
     def holds(self, queue: Queue) -> bool:
         """Whether anything waits for a subscription, gaps among it."""

@@ -12,6 +12,7 @@ from router.filters import Candidate
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 MISSING: Any = object()
+_NULL = b"null"
 _FIELDS = ("channel", "timestamp", "event_type", "seq", "data")
 
 
@@ -53,8 +54,11 @@ class Path:
         return value
 
     def key(self, event: Candidate) -> Hashable:
-        """What stands there, so that it can be compared: nothing is the same as null."""
+        """What stands there, so that it can be compared: nothing is the same as null, nor is what cannot be encoded."""
         value = self.get(event)
         if isinstance(value, str):
             return value
-        return b"null" if value is MISSING else _encode(value)
+        try:
+            return _NULL if value is MISSING else _encode(value)
+        except (RecursionError, UnicodeEncodeError):
+            return _NULL

@@ -1,4 +1,4 @@
-"""What a host gives as an event's data becomes JSON, or an error that names the field; no I/O."""
+"""Turns the data that a host gives for an event into JSON, or an error that names the field; no I/O."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct
 
-from router.events import EVENT_TYPE_JSON, AnyData
+from router.events import EVENT_TYPE_JSON, TOO_DEEP, is_too_deep
 from router.protocol import encode, field_error
 
 _SHOWN_CHARACTERS = 64
@@ -17,15 +17,12 @@ _LOOK_AT_RAW = "look at the msgspec.Raw in it"
 _OF_A_FIELD = "`$."  # the whole may be at fault, too
 _first_name = re.compile(r"\w*").match
 
-#: Accepts any object: for events that belong to no channel.
-check_object = msgspec.json.Decoder(AnyData).decode
-
 
 def encode_data(data: Mapping[str, Any] | None) -> bytes:
     """The data as JSON.
 
     Raises:
-        TypeError: They are no mapping, or hold what JSON has no kind for.
+        TypeError: They are not a mapping, or hold what JSON has no type for.
         ValueError: They cannot be encoded for another reason.
     """
     if data is None:
@@ -62,7 +59,7 @@ def judge(
     check: Callable[[bytes], object],
     max_bytes: int,
 ) -> None:
-    """See whether an event is as it must be, and whether all can read it, whatever raw bytes its data hold.
+    """Check that an event is valid, and that all can read it, whatever raw bytes its data hold.
 
     Args:
         event_type: Its type.
@@ -72,7 +69,7 @@ def judge(
         max_bytes: How long `payload` may be.
 
     Raises:
-        TypeError: The type is no string.
+        TypeError: The type is not a string.
         ValueError: Something else is wrong; the message names the field.
     """
     try:
@@ -83,9 +80,11 @@ def judge(
     except msgspec.ValidationError as error:
         raise ValueError(_misfit(error, data)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"data: no JSON that everybody can read ({error}); {_LOOK_AT_RAW}") from None
+        raise ValueError(f"data: not valid JSON ({error}); {_LOOK_AT_RAW}") from None
     except TypeError:  # nothing but a string can be looked up
         raise _no_text("event_type", event_type) from None
+    if is_too_deep(payload):
+        raise ValueError(TOO_DEEP)
     if len(payload) > max_bytes:
         raise ValueError(
             f"data: {len(payload)} bytes of JSON, the limit is {max_bytes} "
@@ -123,7 +122,7 @@ def _no_text(name: str, value: object) -> TypeError:
 
 
 def _unencodable(data: Mapping[Any, Any], error: Exception) -> Exception:
-    """The error for data that are no JSON, with the name of the field that is at fault, if it is one."""
+    """The error for data that cannot be JSON, with the name of the field at fault, if it is one."""
     kind = TypeError if isinstance(error, TypeError) else ValueError
     for name, value in data.items():
         try:

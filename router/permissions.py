@@ -37,5 +37,5 @@ DEVELOPER = "developer"
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether a channel's name fits a pattern in which `*` alone is special."""
+    """Whether a channel's name fits a pattern in which only `*` is special."""
     return fnmatchcase(name, pattern.replace("[", "[[]").replace("?", "[?]"))

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final
 
@@ -16,7 +16,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from router.errors import ErrorCode
 from router.frames import text_frame
-from router.queues import Policy
+from router.policies import Policy
 
 PROTOCOL_VERSION: Final = 1
 MAX_BATCH_EVENTS: Final = 1000
@@ -29,7 +29,7 @@ Time = Annotated[datetime, Meta(tz=True)]
 
 
 class Position(Struct, frozen=True):
-    """A place in a channel: behind its event `seq` of an epoch."""
+    """A place in a channel: after its event `seq` of an epoch."""
 
     epoch: str
     seq: Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -49,7 +49,7 @@ class Subscribe(Struct, tag="subscribe"):
 
 
 class Unsubscribe(Struct, tag="unsubscribe"):
-    """Ask for them no more."""
+    """Stop asking for them."""
 
     channels: Annotated[list[str], Meta(min_length=1)]
     id: Id = UNSET
@@ -87,7 +87,7 @@ class Authenticate(Struct, tag="authenticate"):
 
 
 class History(Struct, tag="history"):
-    """Ask for some of a channel's past: behind a position, the last ones, or since a time."""
+    """Ask for some of a channel's past: after a position, the last ones, or since a time."""
 
     channel: str
     after: Position | UnsetType = UNSET
@@ -170,13 +170,34 @@ class Refusal(Exception):
         return reply("error", self.id, **fields)
 
 
+def unknown_channel(channel: str, id: Id = UNSET) -> Refusal:  # noqa: A002 - the wire's name
+    """The refusal of a channel that does not exist; what a client calls one may be of any length."""
+    return Refusal(ErrorCode.UNKNOWN_CHANNEL, f"Unknown channel: {channel[:64]}", id=id)
+
+
+def may_not_subscribe(channel: str, id: Id = UNSET) -> Refusal:  # noqa: A002 - the wire's name
+    """The refusal of who asks for the events of a channel without permission."""
+    return Refusal(ErrorCode.PERMISSION_DENIED, f"Permission denied for channel: {channel}", id=id)
+
+
+def no_room_for(channels: Sequence[str], max_channels: int) -> str:
+    """Why channels that may exist are not made."""
+    noun = "channel" if len(channels) == 1 else "channels"
+    return f"no room for {noun} {', '.join(channels)}: the limit max_channels = {max_channels} is reached"
+
+
+def only_one(names: Sequence[str], id: Id = UNSET) -> Refusal:  # noqa: A002 - the wire's name
+    """The refusal of fields that exclude one another."""
+    return Refusal(ErrorCode.INVALID_MESSAGE, f"{' and '.join(names)}: only one of them may be given", id=id)
+
+
 def _invalid_json() -> Refusal:
-    """The refusal of a text that is no JSON, or too deep to be read. It never has an `id`."""
+    """The refusal of a text that is not JSON, or nested too deeply to be read. It never has an `id`."""
     return Refusal(ErrorCode.INVALID_JSON, "Invalid JSON format")
 
 
 class _Envelope(Struct):
-    """The least of a message: enough to tell what is wrong with the rest."""
+    """The minimum of a message: enough to say what is wrong with the rest."""
 
     type: Raw = Raw(b"null")
     id: Raw | UnsetType = UNSET
@@ -189,7 +210,7 @@ _decode_id = msgspec.json.Decoder(MessageId).decode
 _decode_text = msgspec.json.Decoder(str).decode
 encode = msgspec.json.Encoder().encode
 
-#: What msgspec raises for bytes that are no JSON; deep nesting ends in a RecursionError.
+#: What msgspec raises for bytes that are not JSON; deep nesting ends in a RecursionError.
 _BROKEN_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -197,7 +218,7 @@ def decode(payload: bytes) -> ClientMessage:
     """Decode one client message; `payload` is valid UTF-8, as the lane sees to.
 
     Raises:
-        Refusal: It is no JSON, no object, of no known type, or a field is wrong.
+        Refusal: It is not JSON, not an object, of an unknown type, or a field is wrong.
     """
     try:
         message: ClientMessage = _decode_message(payload)
@@ -276,16 +297,24 @@ def reply(kind: str, id: Id = UNSET, **fields: object) -> bytes:  # noqa: A002 -
     return text_frame(encode(head | fields))
 
 
-def denied_fields(denied: Mapping[str, str]) -> dict[str, Any]:
-    """What `subscribed` and `connected` say of channels that were refused: reasons by channel, in the order asked."""
+def denied_fields(denied: Mapping[str, str], no_room: Sequence[str] = (), max_channels: int = 0) -> dict[str, Any]:
+    """What `subscribed` and `connected` say of channels that were refused.
+
+    Args:
+        denied: The error codes by channel, in the order asked.
+        no_room: Those of them that may exist, and would be one more than `max_channels`.
+        max_channels: That limit.
+    """
     if not denied:
         return {}
     forbidden = [name for name, reason in denied.items() if reason == ErrorCode.PERMISSION_DENIED]
-    unknown = [name for name, reason in denied.items() if reason == ErrorCode.UNKNOWN_CHANNEL]
+    unknown = [name for name, reason in denied.items() if reason == ErrorCode.UNKNOWN_CHANNEL and name not in no_room]
     parts = []
     if forbidden:
         parts.append(f"Permission denied for channels: {', '.join(forbidden)}")
     if unknown:
         parts.append(f"unknown channels: {', '.join(unknown)}")
+    if no_room:
+        parts.append(no_room_for(no_room, max_channels))
     message = "; ".join(parts)
     return {"denied": list(denied), "reasons": dict(denied), "message": message[:1].upper() + message[1:]}

@@ -1,11 +1,10 @@
-"""Publishing, as the router does it: events get their positions and wait for the next fan-out; sync steps, no I/O."""
+"""Publishing, the router's part: events get their positions and wait for the next fan-out; sync steps, no I/O."""
 
 from __future__ import annotations
 
 import msgspec
 
 from router.batches import Batch
-from router.errors import ErrorCode
 from router.frames import text_frame
 from router.letters import Events, Receipt, SendTo
 from router.protocol import Refusal, encode, reply
@@ -16,7 +15,7 @@ def append(state: RouterState, item: Events) -> Receipt | Refusal:
     """Number events and keep them for the next fan-out."""
     stream = state.stamped(item.channel)
     if stream is None:
-        return _no_stream(state, item)
+        return state.no_stream(item.channel, item.id)
     if item.key is not None and (known := state.published_before(item.channel, item.key)) is not None:
         return known
     first = stream.seq + 1
@@ -43,7 +42,7 @@ def answered(state: RouterState, item: Events, answer: Receipt | Refusal) -> byt
 
 
 def send_to(state: RouterState, message: SendTo) -> int:
-    """Send an event that nobody subscribes to, under the same bounds as any other. Returns to how many."""
+    """Send an event that nobody subscribes to, under the same bounds as any other. Returns how many get it."""
     channel = "personal"
     if message.client_id is not None:
         one = state.sessions.by_client(message.client_id)
@@ -64,11 +63,3 @@ def send_to(state: RouterState, message: SendTo) -> int:
     for session in targets:
         session.outlet.offer(session.queue(channel), batch)
     return len(targets)
-
-
-def _no_stream(state: RouterState, item: Events) -> Refusal:
-    if state.channels.find(item.channel) is None:  # it was there when the message was judged
-        text = f"Unknown channel: {item.channel}"
-    else:
-        text = f"no room for channel {item.channel}: max_channels, {state.config.max_channels}, are in use"
-    return Refusal(ErrorCode.UNKNOWN_CHANNEL, text, id=item.id)

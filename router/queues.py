@@ -7,7 +7,6 @@ has replaced is not.
 
 from __future__ import annotations
 
-import enum
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Hashable
@@ -19,19 +18,11 @@ from router.batches import Batch, Slice
 from router.errors import GapReason
 from router.frames import text_frame
 from router.paths import Path
+from router.policies import Policy
 
 _encode = msgspec.json.encode
 #: Places of replaced events are kept up to this many beyond those of events that wait.
 _SPARE_PLACES = 64
-
-
-class Policy(enum.StrEnum):
-    """What a subscription gives up where its client is too slow."""
-
-    DROP_OLDEST = "drop_oldest"
-    DROP_NEWEST = "drop_newest"
-    LATEST = "latest"
-    DISCONNECT = "disconnect"
 
 
 class Gap(Struct):
@@ -59,7 +50,7 @@ class Gap(Struct):
 
     @property
     def before(self) -> int:
-        """The position that it stands behind."""
+        """The position that it comes after."""
         if self.behind is not None:
             return self.behind
         if self.first is not None:
@@ -99,11 +90,13 @@ class Queue:
         dropped: Events given up, by reason, likewise.
         resent: Events that its client may have had and is sent, or to be sent, again.
         discarded: Its subscription has ended: what the writer has taken of it does not come back.
+        latest_behind: Epoch and seq behind which its policy is `latest`: an event that comes back and stood before
+            is not replaced; None: any may be.
     """
 
     __slots__ = (
-        "_latest", "channel", "discarded", "dropped", "entries", "events", "key", "policy", "replaced", "resent",
-        "size",
+        "_latest", "channel", "discarded", "dropped", "entries", "events", "key", "latest_behind", "policy",
+        "replaced", "resent", "size",
     )  # fmt: skip
 
     def __init__(self, channel: str, policy: Policy = Policy.DROP_OLDEST, key: Path | None = None) -> None:
@@ -117,12 +110,14 @@ class Queue:
         self.dropped: dict[GapReason, int] = {}
         self.resent = 0
         self.discarded = False
+        self.latest_behind: tuple[str, int] | None = None
         # By key, what waits of each; as long as the policy is `latest`.
         self._latest: dict[object, Slice] | None = None
 
-    def set_policy(self, policy: Policy, key: Path | None) -> None:
-        """Take another policy, for the events that come."""
+    def set_policy(self, policy: Policy, key: Path | None, epoch: str, seq: int) -> None:
+        """Take another policy, for the events after a position, the channel's last one."""
         self.policy, self.key = policy, key
+        self.latest_behind = (epoch, seq) if policy is Policy.LATEST else None
         self._latest = None
 
     def append(self, batch: Batch) -> None:
@@ -145,7 +140,7 @@ class Queue:
         return entries[0] if entries else None
 
     def compact(self) -> None:
-        """Let go of the places of replaced events; what stands behind them remembers what was before."""
+        """Forget the places of replaced events; what follows them remembers what was before."""
         entries = list(self.entries)
         self.entries.clear()
         for entry, later in zip(entries, [*entries[1:], None], strict=True):
@@ -203,13 +198,23 @@ class Queue:
         self.entries.append(entry)
 
     def _put_back(self, key: Hashable, entry: Slice) -> None:
-        """Put back an event, unless a younger one of its key waits."""
-        if self._waiting(key) is not None:
+        """Put back an event, unless a younger one of its key waits and may replace it."""
+        if not self._is_replaceable(entry):
+            self.entries.appendleft(entry)
+            self._count(entry, 1)
+        elif self._waiting(key) is not None:
             self.replaced += 1
             self.entries.appendleft(Slice(entry.batch, entry.start, entry.start, entry.behind))
         else:
             self._remember(key, entry)
             self.entries.appendleft(entry)
+
+    def _is_replaceable(self, entry: Slice) -> bool:
+        if self.latest_behind is None:
+            return True
+        epoch, behind = self.latest_behind
+        seq = entry.seq(entry.start)
+        return seq is not None and entry.epoch == epoch and seq > behind
 
     def _waiting(self, key: Hashable) -> Slice | None:
         entry = None if self._latest is None else self._latest.get(key)
@@ -267,7 +272,7 @@ class Queue:
         return lost
 
     def regain(self, reason: GapReason, events: int) -> int:
-        """Count events as given up no more. Returns how many.
+        """Count events as no longer given up. Returns how many.
 
         Args:
             reason: What their gap says; one that was merged has the last of its reasons, so the other may have to do.
@@ -312,6 +317,6 @@ class Queue:
 
 
 def _remember_place(place: Slice, later: Slice | Gap | None) -> None:
-    """Leave to what stands behind a replaced event what that one was behind."""
+    """What follows a replaced event now follows what that one did."""
     if later is not None and later.epoch == place.epoch:
         later.behind = place.before

@@ -21,7 +21,7 @@ from router.queues import Gap
 
 
 class EpochBreak(Gap):
-    """The gap of a channel whose numbering begins anew. Where it goes on is told right behind it.
+    """The gap of a channel whose numbering begins anew. Right after it the client is told where it goes on.
 
     Attributes:
         successor: The epoch that begins.
@@ -38,7 +38,7 @@ class Missed(Struct):
     """The past of one channel for one client.
 
     Attributes:
-        start: The position that it begins behind.
+        start: The position that it begins after.
         entries: Gaps and events, in order.
     """
 
@@ -55,7 +55,7 @@ class Missed(Struct):
         return ((entry, index) for entry in self.entries if isinstance(entry, Slice) for index in entry.indices)
 
     def events_behind(self, seq: float) -> int:
-        """How many of them stand behind a position."""
+        """How many of them come after a position."""
         return sum(seq_of(entry, index) > seq for entry, index in self.places())
 
     @property
@@ -91,7 +91,8 @@ def behind(channel: str, ring: Ring, epoch: str, position: Position, wanted: Fil
         seq = 0
     if seq < ring.first - 1:
         last = ring.first - 1
-        entries.append(Gap(channel, epoch, seq + 1, last, last - seq, GapReason.HISTORY_TRIMMED, exact=wanted is None))
+        exact = wanted is None and seq >= ring.doubtful
+        entries.append(Gap(channel, epoch, seq + 1, last, last - seq, GapReason.HISTORY_TRIMMED, exact))
     return Missed(seq, [*entries, *matching(ring.after(seq), wanted, max(seq, ring.first - 1))])
 
 
@@ -113,10 +114,10 @@ def newest(ring: Ring, events: int, wanted: Filter | None) -> Missed:
 
 
 def since(channel: str, ring: Ring, epoch: str, timestamp: str, wanted: Filter | None) -> Missed:
-    """All of a time and later. Where what is held begins later, some may be gone: nobody knows how many."""
+    """All of a time and later. Where some of it are gone, nobody knows how many."""
     start = ring.before(timestamp)
     entries: list[Gap | Slice] = []
-    if 1 < ring.first == start + 1:
+    if ring.newest_gone >= timestamp.encode():
         entries.append(Gap(channel, epoch, None, start, None, GapReason.HISTORY_TRIMMED))
     return Missed(start, [*entries, *matching(ring.after(start), wanted, start)])
 
@@ -146,7 +147,7 @@ def restored(gap: Gap, ring: Ring, wanted: Filter | None, behind: int) -> list[G
         gap: One of the current epoch, whose events are all that matched between its ends.
         ring: The channel's past.
         wanted: What they had to match.
-        behind: The position behind which they had to.
+        behind: The position after which they had to.
     """
     assert gap.first is not None
     assert gap.last is not None
@@ -168,7 +169,7 @@ def up_to(events: Slice, seq: int) -> Slice | None:
 
 
 def keep_newest(missed: dict[str, Missed], events: int) -> None:
-    """Leave so many events in all, the newest; what that costs a channel is one gap there."""
+    """Keep the newest events, so many in all; what a channel loses by that is one gap there."""
     if sum(each.events for each in missed.values()) <= events:
         return
     places = ((channel, entry, index) for channel, each in missed.items() for entry, index in each.places())

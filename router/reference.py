@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md: `python -m router.reference`. What it says of each setting is the struct's own word."""
+"""Writes docs/configuration.md: `python -m router.reference`. The descriptions are the comments in the struct."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ What is said later wins, setting by setting:
 3. variables: `NEUROGRAPH_` and the setting's name in capitals; an empty one counts as not set
 4. flags: `--host`, `--port`, `--log-level`, `--insecure`, and `--set NAME=VALUE` for every setting
 
-The tables `roles` and `channels` are replaced as a whole, never merged. A name that is no setting is refused wherever
-it stands, and so is a value that cannot be used: one line says where, what is wrong, and what it must be.
+The tables `roles` and `channels` are replaced as a whole, never merged. A name that is not a setting is refused
+wherever it stands, and so is a value that cannot be used: one line says where, what is wrong, and what it must be.
 
 | | in the file | in a variable or flag |
 |---|---|---|
@@ -122,14 +122,15 @@ next events. A subscription keeps its policy until its client subscribes anew.
 
 `schema_file` names a [JSON Schema](https://json-schema.org) (drafts 4, 6, 7, 2019-09, 2020-12). An event whose `data`
 do not fit is refused when it is published, with the field that is wrong:
-`data.items[0].price: the value is less than the minimum of 0`. Besides:
+`data.items[0].price: the value is less than the minimum of 0`. Where it is the whole that does not fit, as with
+`anyOf` or `minProperties` at the top, that field is `data`. Besides:
 
 - `data` is an object, whatever the schema says; fields that it does not mention pass, unless it says
   `"additionalProperties": false`.
 - `format` is checked (`date-time`, `uuid`, `email` …); one that is not known counts for nothing.
 - A `pattern` takes time linear in the text, so it has no look-around and no back-references.
 - `$$ref` leads to parts of the same file; nothing is fetched. Where a schema refers to itself, as that of a tree does,
-  the error does not name the field: looking for it could take too long.
+  the error names `data` as a whole: looking for the field in it could take too long.
 - A number with a fraction or an exponent must be one that 64 bits can hold: `1e400` is refused.
 """)
 

@@ -1,4 +1,4 @@
-"""What the configuration names beside itself, read at the start and again when it has changed: keys, schemas, TLS."""
+"""Reads what the configuration refers to, at the start and when it has changed: keys, schemas, certificates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from router.schemas import Schema, SchemaError
 from router.tls import Tls, make_tls
 from router.toml import one_line, path_written
 
-#: More is no schema; a device file would never end.
+#: A larger file is not a schema; a device file would never end.
 _MAX_SCHEMA_BYTES = 1 << 20
 
 log = structlog.get_logger("router.reloading")

@@ -9,18 +9,18 @@ from msgspec import UNSET, Raw
 
 from router.batches import Slice, count
 from router.clock import as_timestamp
-from router.engine.memory import Stream
 from router.errors import ErrorCode, GapReason
 from router.letters import SubscribeTo
 from router.outbox import Past
+from router.policies import Policy
 from router.protocol import History, Position, Refusal, Resume, reply
-from router.queues import Gap, Policy, Queue
+from router.queues import Gap, Queue
 from router.recovery import EpochBreak, Missed, behind, joined, keep_newest, newest, restored, seq_of, since, up_to
 from router.sessions import Session
 from router.state import RouterState
 from router.subscriptions import Subscription
 
-#: Bytes of a `history` message that are no events, at most.
+#: Bytes of a `history` message around its events, at most.
 _AROUND_EVENTS = 512
 
 
@@ -31,7 +31,7 @@ def past_of(state: RouterState, item: SubscribeTo, channels: Iterable[str]) -> d
     """The past that new subscriptions are to be sent first, by channel; those that ask for none are not in it."""
     past: dict[str, Missed] = {}
     for name in channels:
-        ring = state.streams[name].ring
+        ring = state.past(name)
         if name in item.recover:
             past[name] = behind(name, ring, state.epoch, item.recover[name], item.filter)
         elif item.last is not None:
@@ -68,7 +68,7 @@ def _lose(session: Session, subscription: Subscription, reason: GapReason, event
 
 
 def resume(state: RouterState, session: Session, item: Resume, now: str) -> None:
-    """Send a client what it says it has not got, then `resumed`, then what comes."""
+    """Send a client what it says it has missed, then `resumed`, then what comes."""
     missed: dict[str, Missed] = {}
     delivered: dict[str, float] = {}
     for name, subscription in sorted(session.subscriptions.items()):
@@ -127,7 +127,7 @@ def _regain(
         ):
             whole.append(entry)
             continue
-        ring = state.streams[subscription.channel].ring
+        ring = state.past(subscription.channel)
         parts = restored(entry, ring, subscription.filter, subscription.joined_behind)
         session.outbox.dropped -= queue.regain(entry.reason, count(part for part in parts if isinstance(part, Slice)))
         whole += parts
@@ -138,7 +138,7 @@ def _missed_by(
     state: RouterState, subscription: Subscription, position: Position, waiting: list[Gap | Slice], delivered: int
 ) -> Missed:
     """What is new to a client on one channel: what it says it has not got, and what waits for it in this epoch."""
-    ring = state.streams[subscription.channel].ring
+    ring = state.past(subscription.channel)
     if position.epoch == state.epoch and delivered <= position.seq <= ring.last:
         left = (_behind(entry, position.seq) for entry in waiting)
         return Missed(position.seq, [entry for entry in left if entry is not None])
@@ -164,7 +164,7 @@ def _parts(queue: Queue, entry: Gap | Slice, delivered: float) -> list[Past]:
 
 
 def _behind(entry: Gap | Slice, seq: int) -> Gap | Slice | None:
-    """What of an entry stands behind a position."""
+    """The part of an entry after a position."""
     if isinstance(entry, Slice):
         start = next((index for index in entry.indices if seq_of(entry, index) > seq), entry.stop)
         behind = entry.behind if start == entry.start else None
@@ -177,7 +177,7 @@ def _behind(entry: Gap | Slice, seq: int) -> Gap | Slice | None:
 
 
 def _up_to(entry: Gap | Slice, seq: int, epoch: str) -> Gap | Slice | None:
-    """What of an entry stands up to a position."""
+    """The part of an entry up to a position."""
     if isinstance(entry, Slice):
         return up_to(entry, seq)
     if entry.epoch != epoch or entry.first is None or entry.last is None or entry.last <= seq:
@@ -200,31 +200,30 @@ def _part(gap: Gap, first: int, last: int) -> Gap:
 
 def history(state: RouterState, item: History) -> bytes:
     """The `history` that answers a request, or the error."""
-    stream = state.streams.open(item.channel)
     try:
-        if stream is None:
-            raise Refusal(ErrorCode.UNKNOWN_CHANNEL, f"no room for channel {item.channel}", id=item.id)
-        fields = history_fields(state, stream, item, state.config.max_message_bytes)
+        if state.streams.open(item.channel) is None:
+            raise state.no_stream(item.channel, item.id)
+        fields = history_fields(state, item, state.config.max_message_bytes)
     except Refusal as refusal:
         return refusal.frame()
     return reply("history", item.id, **fields)
 
 
-def history_fields(state: RouterState, stream: Stream, item: History, max_bytes: int) -> dict[str, Any]:
+def history_fields(state: RouterState, item: History, max_bytes: int) -> dict[str, Any]:
     """What a `history` says.
 
     Raises:
-        Refusal: Of the position asked for nothing is known.
+        Refusal: Nothing is known of the position asked for.
     """
-    ring = stream.ring
+    ring = state.past(item.channel)
     if item.after is not UNSET:
         if item.after.epoch != state.epoch or item.after.seq > ring.last:
-            text = f"No history behind seq {item.after.seq} of epoch {item.after.epoch[:64]}"
+            text = f"No history after seq {item.after.seq} of epoch {item.after.epoch[:64]}"
             raise Refusal(ErrorCode.HISTORY_UNAVAILABLE, text, id=item.id, epoch=state.epoch)
-        missed = behind(stream.name, ring, state.epoch, item.after, None)
+        missed = behind(item.channel, ring, state.epoch, item.after, None)
         complete = missed.complete
     elif item.since is not UNSET:
-        missed = since(stream.name, ring, state.epoch, as_timestamp(item.since), None)
+        missed = since(item.channel, ring, state.epoch, as_timestamp(item.since), None)
         complete = missed.complete
     else:
         wanted = item.limit if item.last is UNSET else item.last

@@ -1,6 +1,6 @@
-"""Connections as Hypercorn is given them: each send under a deadline, and of HTTP/1 one request at a time.
+"""Connections as Hypercorn sees them: each send under a deadline, and with HTTP/1 one request at a time.
 
-Where a request ends is found by a parser of its own, so that what comes behind it stays here: the front door looks
+Where a request ends is found by a separate parser, so that what comes after it stays here: the front door looks
 at each request's head before anybody else does.
 """
 
@@ -18,7 +18,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class HttpStream(trio.abc.HalfCloseableStream):
-    """A connection whose beginning was read already, each send under a deadline.
+    """A connection whose beginning has been read, with each send under a deadline.
 
     The mutable state is that beginning until it is read, whether Hypercorn is done, and the scopes of the send and
     the read that wait. The socket is closed by whoever opened it.
@@ -104,7 +104,7 @@ class HttpStream(trio.abc.HalfCloseableStream):
     async def send_eof(self) -> None:
         """End Hypercorn's reading. The socket is left to `HttpServer`.
 
-        Cancellation: done all the same. The task that has sent an answer is cancelled right behind it, as often as not.
+        Cancellation: done all the same. The task that has sent an answer is cancelled right after it, as often as not.
         """
         self.end_reading()
         await trio.lowlevel.checkpoint()
@@ -115,9 +115,9 @@ class HttpStream(trio.abc.HalfCloseableStream):
 
 
 class RequestStream(HttpStream):
-    """One request of a connection, without the headers that are not for Hypercorn. Behind it only the end is told.
+    """One request of a connection, without the headers that are not for Hypercorn. After it only the end is reported.
 
-    The mutable state is that of `HttpStream`, whether the body was asked for, and what has come behind the request.
+    The mutable state is that of `HttpStream`, whether the body was asked for, and what has come after the request.
 
     Attributes:
         behind: That; more is left unread.

@@ -30,7 +30,7 @@ _is_plain = re.compile(r"\w{1,32}", re.ASCII).fullmatch
 
 
 class SchemaError(ValueError):
-    """A text that is no JSON Schema that can be used; the message tells why."""
+    """A text that is not a usable JSON Schema; the message tells why."""
 
 
 class Schema:
@@ -46,7 +46,7 @@ class Schema:
         """Compile a schema.
 
         Raises:
-            SchemaError: It is no JSON, no valid schema, or refers to what is not in it.
+            SchemaError: It is not JSON, not a valid schema, or refers to what is not in it.
         """
         source = _read(text)
         try:
@@ -75,7 +75,7 @@ class Schema:
         except msgspec.ValidationError:
             raise
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise msgspec.ValidationError(f"Can't be read ({error})") from None
+            raise msgspec.ValidationError(f"Cannot be read ({error})") from None
 
     def _misfit(self, value: dict[str, Any]) -> msgspec.ValidationError:
         """The error for data that do not fit."""
@@ -100,7 +100,7 @@ def _read(text: str) -> dict[str, Any] | bool:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 # Circles
@@ -135,7 +135,7 @@ def _target(schema: Any, reference: str) -> Any:
 
 
 def _has_parts_with_names(schema: Any) -> bool:
-    """Whether a part of a schema has an identifier of its own, from which the paths of its references begin."""
+    """Whether a part of a schema has an identifier, from which the paths of its references begin."""
     return any(
         isinstance(part.get(name), str) for part in _objects(schema) if part is not schema for name in ("$id", "id")
     )

@@ -17,6 +17,7 @@ import structlog
 import trio
 
 from actors import ActorError, ActorRef, ChildSpec, Supervisor
+from router.addresses import host_in_url
 from router.auth import Authenticator
 from router.config import Config, ConfigError
 from router.connection import Connection, Services
@@ -182,7 +183,7 @@ class Server:
             await router.send(status.event("draining"))
             told = await router.ask(Drain)
         except ActorError as error:
-            log.error("no goodbye could be said", reason=str(error))
+            log.error("clients could not be told of the shutdown", reason=str(error))
             return False
         log.info("draining", clients=told, within_s=self._config.drain_s)
         return True
@@ -190,7 +191,7 @@ class Server:
     def _say_listening(self, addresses: Addresses) -> None:
         scheme = "ws" if self._tls is None else "wss"
         for host, port in addresses:
-            log.info("listening", host=host, port=port, websocket=f"{scheme}://{_for_url(host)}:{port}/ws")
+            log.info("listening", host=host, port=port, websocket=f"{scheme}://{host_in_url(host)}:{port}/ws")
         if self._config.development:
             log.warning(
                 "DEVELOPMENT MODE: no key is configured, so everybody on this machine is an administrator; "
@@ -214,7 +215,3 @@ def _closing(listeners: list[trio.SocketListener]) -> Iterator[list[trio.SocketL
 def _close_all(listeners: list[trio.SocketListener]) -> None:
     for listener in listeners:
         listener.socket.close()
-
-
-def _for_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

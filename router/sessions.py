@@ -1,4 +1,4 @@
-"""Sessions: what the server keeps of a client, and keeps for a while when its connection is gone; no I/O.
+"""Sessions: what the server keeps of a client, also for a while after its connection has ended; no I/O.
 
 A session is an identity, its subscriptions and an outbox. The marks from which a resumed session goes on are not
 stored: an event is either in the outbox or was handed whole to the socket.
@@ -11,13 +11,13 @@ import uuid
 from collections.abc import Iterable, Iterator
 
 from router.access import Grants
-from router.batches import Batch
+from router.batches import Batch, Slice
 from router.config import Config
 from router.errors import GapReason
 from router.identity import Identity
 from router.lanes import Lane
 from router.outbox import Outbox
-from router.queues import Queue
+from router.queues import Gap, Queue
 from router.subscriptions import Outlet, Subscription
 
 
@@ -83,6 +83,10 @@ class Session:
     def waiting_for(self, queue: Queue) -> tuple[int, int]:
         """Events that wait for a subscription: news to its client, and those that are sent again."""
         return self.outbox.waiting_for(queue)
+
+    def entries_of(self, queue: Queue) -> Iterator[Slice | Gap]:
+        """What waits for a subscription, in order."""
+        return self.outbox.entries_of(queue)
 
     def queue(self, channel: str) -> Queue:
         """The queue of `personal` or `global`."""
@@ -231,7 +235,7 @@ class Sessions:
         self.holding[session] = None
 
     def go_on(self, session: Session) -> None:
-        """Hold a session no more."""
+        """Stop holding a session."""
         if session.resume_by is not None:
             session.outbox.held, session.resume_by = False, None
             del self.holding[session]

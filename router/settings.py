@@ -1,4 +1,4 @@
-"""What there is to set: each setting with its heading and description, read from the comments in `router.config`."""
+"""The settings that exist: each with its heading and description, read from the comments in `router.config`."""
 
 from __future__ import annotations
 

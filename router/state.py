@@ -22,11 +22,12 @@ from router.clock import Clock
 from router.config import Config
 from router.engine.memory import Stream, new_epoch
 from router.engine.streams import Streams
-from router.errors import CloseCode, GapReason
+from router.errors import CloseCode, ErrorCode, GapReason
 from router.fanning import FanOut
+from router.history import Ring
 from router.ledger import CLOSED, Ledger
 from router.letters import Depart, Emit, Message, Receipt
-from router.protocol import Position, encode
+from router.protocol import Id, Position, Refusal, encode, no_room_for, unknown_channel
 from router.queues import Queue
 from router.recovery import EpochBreak
 from router.revocations import Revocations
@@ -102,8 +103,20 @@ class RouterState:
             stream.stamp(self.clock.unix_ms(), self.clock)
         return stream
 
+    def past(self, channel: str) -> Ring:
+        """A channel's past, without what is too old by now."""
+        ring = self.streams.look(channel).ring
+        ring.expire(self.clock.unix_ms())
+        return ring
+
+    def no_stream(self, channel: str, id: Id) -> Refusal:  # noqa: A002 - the wire's name
+        """Why a channel has no stream and gets none, though it existed when the message about it was judged."""
+        if self.channels.find(channel) is None:
+            return unknown_channel(channel, id)
+        return Refusal(ErrorCode.UNKNOWN_CHANNEL, no_room_for([channel], self.config.max_channels), id=id)
+
     def emit(self, event: Emit) -> None:
-        """Append an event of the server's own."""
+        """Append an event of the server itself."""
         stream = self.stamped(event.channel)
         assert stream is not None, "the server's own events are of the system's channels"
         stream.append((event,))
@@ -122,7 +135,7 @@ class RouterState:
             del self.publish_keys[next(iter(self.publish_keys))]
 
     def forget_keys(self) -> None:
-        """Let go of the keys whose time is over."""
+        """Forget the keys whose time is over."""
         now = self.clock.unix_s()
         while self.publish_keys:
             oldest = next(iter(self.publish_keys))
@@ -147,7 +160,7 @@ class RouterState:
         self.subscriptions.add(subscription)
 
     def unsubscribe(self, session: Session, channels: Iterable[str]) -> list[str]:
-        """End subscriptions, and forget what waits of them. Returns those that there were, sorted."""
+        """End subscriptions, and forget what waits for them. Returns those that existed, sorted."""
         removed = sorted({name for name in channels if name in session.subscriptions})
         for name in removed:
             subscription = session.subscriptions.pop(name)
@@ -169,6 +182,8 @@ class RouterState:
     def end(self, session: Session) -> Ledger:
         """Forget a session and its subscriptions. Returns the sum of their accounts."""
         total = Ledger()
+        if session.lane is not None:
+            session.lane.claim_frame()
         self.accounts.part(session.outlet)
         for name, subscription in tuple(session.subscriptions.items()):
             ledger = self.ledger(subscription).closed(CLOSED)
@@ -182,7 +197,7 @@ class RouterState:
     def positions(self, session: Session, channels: Iterable[str]) -> dict[str, Position]:
         """Where each channel goes on for a session, as the wire has it: what follows has a greater seq.
 
-        That is its mark, behind the last event handed whole to the socket or in flight there. What has not been
+        That is its mark, after the last event handed whole to the socket or in flight there. What has not been
         fanned out is still to come.
         """
         return {name: self._mark(session.subscriptions[name]) for name in channels}
@@ -196,7 +211,7 @@ class RouterState:
         return Position(then.epoch, seq)
 
     def untold_positions(self, session: Session) -> dict[str, Position]:
-        """Where channels have come to of which a client was sent no event, as its filters left all out; told now."""
+        """Where channels stand that a client was sent no event of, since its filters left all out; counts as told."""
         untold = {}
         for name, subscription in session.subscriptions.items():
             seq = self.scanned(name)
@@ -286,6 +301,7 @@ class RouterState:
         for session in self.sessions:
             for name, subscription in session.subscriptions.items():
                 subscription.outlet = session.outlet
+                subscription.settle_places(self.epoch)
                 scanned, lost = self.scanned(name), missed.get(subscription, 0)
                 unseen = max(0, self.streams[name].seq - scanned)
                 self.accounts.begin_anew(subscription, scanned, unseen, lost)
@@ -303,11 +319,13 @@ class RouterState:
                 first = missed_from if subscription in missed else lost_from[name]
                 gap = EpochBreak(name, old, first, None, None, GapReason.EPOCH_CHANGED, successor=self.epoch)
                 session.outbox.put_gap(subscription.queue, gap)
+                if subscription.queue.latest_behind is not None:
+                    subscription.queue.latest_behind = (self.epoch, 0)
             if session.lane is not None:
                 session.lane.wake()
 
     def _missed(self) -> tuple[int, dict[Subscription, int]]:
-        """Who has not got the events that were being fanned out: the seq of the first of those, and how many match."""
+        """The seq of the first event that was being fanned out, and who has not got them: how many match for each."""
         if self.fan_out is None:
             return 0, {}
         if not self.fan_out.all_asked:

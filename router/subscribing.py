@@ -1,4 +1,4 @@
-"""Subscribing, as the router does it: what is granted, where it goes on, and the past that is sent first; no I/O."""
+"""Subscribing, the router's part: what is granted, where it goes on, and the past that is sent first; no I/O."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import Any
 from router.errors import ErrorCode
 from router.letters import SubscribeTo
 from router.paths import Path
+from router.policies import Policy
 from router.protocol import Position, Refusal, denied_fields, reply
-from router.queues import Policy
 from router.recovery import Missed
 from router.replays import past_of, send_past
 from router.sessions import Session
 from router.state import RouterState
 from router.subscriptions import Subscription
+
+_UNKNOWN = ErrorCode.UNKNOWN_CHANNEL
 
 
 def subscribe(state: RouterState, session: Session, item: SubscribeTo, now: str) -> bytes:
@@ -37,7 +39,9 @@ def subscribe(state: RouterState, session: Session, item: SubscribeTo, now: str)
         fields["recovered"] = {name: each.complete for name, each in past.items()}
     if fresh:
         state.announce("client.subscribed", session, channels=fresh)
-    return reply("subscribed", item.id, **fields, **denied_fields({**item.denied, **denied}))
+    no_room = [name for name, reason in denied.items() if reason == _UNKNOWN and state.channels.find(name) is not None]
+    refused = denied_fields({**item.denied, **denied}, no_room, state.config.max_channels)
+    return reply("subscribed", item.id, **fields, **refused)
 
 
 def _enter(state: RouterState, session: Session, channel: str, item: SubscribeTo, past: Missed | None) -> None:
@@ -46,24 +50,24 @@ def _enter(state: RouterState, session: Session, channel: str, item: SubscribeTo
     subscription = session.subscriptions.get(channel)
     if subscription is None:
         subscription = Subscription(channel, session.outlet, position)
-    subscription.set_options(item.filter, *_queueing(state, channel, item), position)
+    subscription.set_options(item.filter, *_queueing(state, channel, item), state.epoch, position)
     state.subscribe(session, subscription)
     if past is not None:
         send_past(state, session, subscription, past)
 
 
 def _queueing(state: RouterState, channel: str, item: SubscribeTo) -> tuple[Policy, Path | None]:
-    """What a reader that is too slow gives up: as it says, or else as the channel's settings do."""
+    """What a reader that is too slow gives up: its own choice, or else the channel's."""
     if item.policy is not None:
         return item.policy, item.key
     spec = state.channels.find(channel)
     assert spec is not None, "it was granted"
     policy, key = spec.settings.policy, spec.settings.key
-    return Policy.DROP_OLDEST if policy is None else Policy(policy), None if key is None else Path(key)
+    return policy or Policy.DROP_OLDEST, None if key is None else Path(key)
 
 
 def _refuse(state: RouterState, session: Session, channel: str) -> ErrorCode | None:
     if not session.grants.may_subscribe(channel):
         known = state.channels.find(channel) is not None
-        return ErrorCode.PERMISSION_DENIED if known else ErrorCode.UNKNOWN_CHANNEL
-    return ErrorCode.UNKNOWN_CHANNEL if state.streams.open(channel) is None else None
+        return ErrorCode.PERMISSION_DENIED if known else _UNKNOWN
+    return _UNKNOWN if state.streams.open(channel) is None else None

@@ -14,7 +14,8 @@ from router.batches import Batch, Slice
 from router.filters import Filter
 from router.outbox import Outbox
 from router.paths import Path
-from router.queues import Gap, Policy, Queue
+from router.policies import Policy
+from router.queues import Gap, Queue
 
 
 class Outlet(Protocol):
@@ -31,6 +32,10 @@ class Outlet(Protocol):
 
     def waiting_for(self, queue: Queue) -> tuple[int, int]:
         """Events that wait for a subscription or are in flight: news to its client, and those that are sent again."""
+        ...
+
+    def entries_of(self, queue: Queue) -> Iterator[Slice | Gap]:
+        """What waits for a subscription or is in flight, in order."""
         ...
 
 
@@ -64,10 +69,10 @@ class Subscription:
         outlet: Where its events go; changed when its session loses or finds a connection.
         filter: What it asks for; None: everything.
         group: Where it stands in the table; None: nowhere.
-        start: The position that its account begins behind.
+        start: The position that its account begins after.
         matched: Events that it was to get, before `joined_at`.
         joined_at: What its group had matched when it joined.
-        joined_behind: The position behind which it stands in its group.
+        joined_behind: The position after which it belongs to its group.
         last_before: The last event that it was to get up to there, or where it began.
         told: The position that its client was told last otherwise than by an event.
     """
@@ -89,12 +94,20 @@ class Subscription:
         self.joined_behind = self.last_before = start
         self.told = start
 
-    def set_options(self, filter: Filter | None, policy: Policy, key: Path | None, position: int) -> None:  # noqa: A002
-        """Ask for something else behind a position; the table has to be told."""
+    def set_options(
+        self,
+        filter: Filter | None,  # noqa: A002 - the wire's name
+        policy: Policy,
+        key: Path | None,
+        epoch: str,
+        position: int,
+    ) -> None:
+        """Ask for something else from the channel's last position on; the table has to be told."""
+        self.settle_places(epoch)
         self.last_before = self.last_seq(position)
         self.filter = filter
         self.joined_behind = position
-        self.queue.set_policy(policy, key)
+        self.queue.set_policy(policy, key, epoch, position)
 
     def last_seq(self, flushed_seq: int) -> int:
         """The last event that it was to get; `flushed_seq` is the channel's last one."""
@@ -108,6 +121,17 @@ class Subscription:
         before, seq = first.before, first.first if isinstance(first, Gap) else first.seq(first.start)
         assert before is not None, "events of a subscription have positions"
         return self.last_before if seq is not None and before <= self.joined_behind < seq else before
+
+    def settle_places(self, epoch: str) -> None:
+        """Have what waits remember what stood before it, as `before` says it: it is to join another group.
+
+        Only the first event behind where it has joined one needs that: the group may have had another before.
+        """
+        for entry in self.outlet.entries_of(self.queue):
+            first = entry.first if isinstance(entry, Gap) else entry.seq(entry.start)
+            if first is not None and first > self.joined_behind and entry.epoch == epoch:
+                entry.behind = self.before(entry)
+                return
 
     @property
     def matched_by_now(self) -> int:

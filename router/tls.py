@@ -26,7 +26,7 @@ log = structlog.get_logger("router.tls")
 
 
 class TlsStream(trio.abc.HalfCloseableStream):
-    """A connection under TLS, its handshake done. The mutable state is whether our side has said its last."""
+    """A connection under TLS, its handshake done. The mutable state is whether our side has ended."""
 
     def __init__(self, tls: trio.SSLStream[trio.SocketStream]) -> None:
         self._tls = tls
@@ -95,7 +95,7 @@ class Tls:
         log.info("TLS certificate read", file=self._file, expires=self._expires.isoformat())
 
     def adopt(self, other: Tls) -> None:
-        """Use another one's certificate and key from now on; connections that stand go on with theirs."""
+        """Use another one's certificate and key from now on; existing connections keep theirs."""
         self._file, self._context, self._expires = other._file, other._context, other._expires
         self.tell()
 

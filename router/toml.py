@@ -1,6 +1,6 @@
-"""TOML as people meet it: a file read, the line that a key stands in, values written.
+"""TOML files: reading one, finding the line of a key, writing values.
 
-Values are written here rather than by a library: each goes on one line, with room for a comment behind it.
+Values are written here rather than by a library: each goes on one line, with room for a comment after it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from router.config import ConfigError
 
-#: More is no configuration; a device file would never end.
+#: A larger file is not a configuration; a device file would never end.
 MAX_BYTES = 1 << 20
 
 _POSITION = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
@@ -96,7 +96,7 @@ def _parse(path: str, text: str) -> dict[str, Any]:
 
 
 def _line_of(text: str, keys: list[str]) -> int | None:
-    """The line in which the statement begins that brings a key; None: none does."""
+    """The line in which the statement that sets a key begins; None: none does."""
     statements = list(_statements(text))
     low, high = 0, len(statements) + 1  # the key is not in the first `low` statements, and is in the first `high`
     while high - low > 1:

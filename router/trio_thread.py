@@ -1,4 +1,4 @@
-"""A thread with a Trio of its own, for programs that have none."""
+"""A thread that runs Trio, for programs that do not."""
 
 from __future__ import annotations
 

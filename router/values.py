@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from enum import StrEnum
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -60,7 +61,7 @@ def from_text(text: str, kind: Any) -> Any:
         if is_table(bare):
             return from_value(msgspec.json.decode(text), kind)
         return msgspec.convert(text.lower() if bare is bool or _is_choice(bare) else text, bare, strict=False)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):  # the environment may hold bytes that are no text
+    except (msgspec.DecodeError, UnicodeError, RecursionError):  # the environment may hold bytes that are not text
         looks = f"JSON like {msgspec.json.encode(_example(bare)).decode()}" if is_table(bare) else words(kind)
         raise WrongValueError((), shown(text), f"must be {looks}") from None
 
@@ -116,14 +117,14 @@ def _parts(value: object, kind: Any) -> Iterator[tuple[str | int, object, Any]]:
 
 
 def words(kind: Any) -> str:
-    """What a value must be, in people's words."""
+    """What a value must be, in plain words."""
     bare, may_be_none = without_none(kind)
     if may_be_none:
         return f'{words(bare)}, or "{NONE}"'
     if is_table(bare):
         return f"a table like {written(_example(bare))}"
     if _is_choice(bare):
-        *most, last = get_args(bare)
+        *most, last = _choices(bare)
         return f"{', '.join(most)} or {last}"
     if get_origin(bare) is Annotated:
         of, bounds = get_args(bare)
@@ -138,13 +139,13 @@ def _bounds(bounds: Meta) -> str:
 
 
 def shown(value: object) -> str:
-    """A value fit for an error's one line."""
+    """A value, cut and on one line, for an error."""
     text = repr(value) if isinstance(value, str) else one_line(written(value))
     return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
 
 
 def did_you_mean(name: str, known: Iterable[str], spelled: Callable[[str], str] = str) -> str:
-    """A hint at the name that is nearest, if one is near; `spelled` says how people write it."""
+    """A hint at the nearest name, if one is near; `spelled` says how people write it."""
     near = get_close_matches(name.lower(), known, n=1)
     return f"; did you mean {spelled(near[0])}?" if near else ""
 
@@ -170,7 +171,15 @@ def _is_struct(kind: Any) -> bool:
 
 
 def _is_choice(kind: Any) -> bool:
-    return get_origin(kind) is Literal
+    return get_origin(kind) is Literal or _is_enum(kind)
+
+
+def _choices(kind: Any) -> Iterable[str]:
+    return [str(each) for each in kind] if _is_enum(kind) else get_args(kind)
+
+
+def _is_enum(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, StrEnum)
 
 
 def _example(kind: Any) -> Mapping[str, object]:

@@ -1,4 +1,4 @@
-"""WebSockets on their way in: the handshake judged, the limits kept, an actor for each one that is let in."""
+"""WebSockets on their way in: checks the handshake and the limits, and starts an actor for each one that is let in."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Visitors:
             Whether the stream has gone to an actor.
 
         Raises:
-            Refused: It is no handshake, or not one to be met.
+            Refused: It is not a handshake, or not one that can be met.
             actors.ActorError: The server is going down.
         """
         asked = self._read_handshake(request, caller)
@@ -97,7 +97,7 @@ class Visitors:
             raise Refused(HTTPStatus.BAD_REQUEST, "invalid_message", str(error)) from None
 
     def _reached(self, caller: Caller) -> str | None:
-        """The limit that has no room for one more."""
+        """The limit that is reached."""
         if len(self._connections) >= self._max_connections:
             return f"the limit of {self._max_connections} connections is reached"
         of_address = self._config.max_connections_per_address
@@ -152,7 +152,7 @@ class Visitors:
 
 
 class _Visit:
-    """A connection's actor, whose end is told whatever it is."""
+    """A connection's actor; however it ends, that is reported."""
 
     def __init__(self, make: Callable[[], Connection], leave: Callable[[], None]) -> None:
         self._make = make
@@ -171,7 +171,7 @@ def _text(given: list[bytes]) -> str | None:
 
 
 def wake(ref: ActorRef[Wake]) -> None:
-    """Wake a connection's writer; nothing is wrong where it need not be, or cannot."""
+    """Wake a connection's writer; harmless where it need not or cannot be woken."""
     try:
         ref.tell(WAKE)
     except ActorError:

@@ -12,8 +12,8 @@ import router
 ROOT = Path(router.__file__).parents[1]
 #: Rooms that do no I/O and are tested without an event loop.
 PURE = {
-    "errors", "clock", "limits", "permissions", "config", "values", "checks", "settings", "effective", "events",
-    "schemas", "filters", "frames", "handshake", "protocol", "origin",
+    "errors", "clock", "limits", "permissions", "policies", "config", "values", "checks", "settings", "effective",
+    "events", "schemas", "filters", "frames", "handshake", "protocol", "origin",
     "outbox", "engine", "subscriptions", "sessions", "intake", "logs",
 }  # fmt: skip
 #: What a pure room has no use for.

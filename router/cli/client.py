@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-#: Variables that are no settings of the server: `router.loading` lets them pass.
+#: Variables that are not settings of the server: `router.loading` lets them pass.
 URL_VARIABLE = "NEUROGRAPH_URL"
 TOKEN_VARIABLE = "NEUROGRAPH_TOKEN"  # noqa: S105 - a name
 DEFAULT_URL = "ws://127.0.0.1:8000/ws"
@@ -56,7 +56,7 @@ def is_text(_context: click.Context, parameter: click.Parameter, value: Any) -> 
     """A parameter's value, or each of several; the bytes of an argument need not be text.
 
     Raises:
-        click.BadParameter: It is no UTF-8.
+        click.BadParameter: It is not UTF-8.
     """
     for text in (value,) if isinstance(value, str) else value or ():
         try:

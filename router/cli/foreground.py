@@ -1,4 +1,4 @@
-"""Running a client in the foreground: standard input and output that wait without stopping all else, and Ctrl-C."""
+"""Running a client in the foreground: standard input and output that wait without blocking the rest, and Ctrl-C."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Input for `pub`: one JSON value a line, checked, and gathered into batches of what is there already."""
+"""Input for `pub`: one JSON value a line, checked and gathered into batches of what is already available."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _decode_raw = msgspec.json.Decoder(Raw).decode
 
 
 class BadLine(Exception):
-    """A line that is no event; the text says why."""
+    """A line that is not an event; the text says why."""
 
 
 class _EventLine(Struct):
@@ -121,7 +121,7 @@ class Lines:
         Args:
             source: Where to read.
             make: Makes an event of a line.
-            on_bad: Is told of lines that are no event, by number.
+            on_bad: Is told of lines that are not events, by number.
             max_bytes: Of the events in a batch, with the commas between them.
             stop_at_bad: To read no further than to the first bad line.
         """

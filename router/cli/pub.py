@@ -38,7 +38,7 @@ _SHOWN = 60
     type=click.IntRange(1, 64),
     default=8,
     show_default=True,
-    help="Batches on their way at once. With 1 the events behind one that the server refuses keep their order.",
+    help="Batches on their way at once. With 1 the events after one that the server refuses keep their order.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Tell at the end what was published, also where nobody looks.")
 @target_options
@@ -92,7 +92,7 @@ def _publication(
     """What the arguments ask for.
 
     Raises:
-        click.UsageError: They do not fit together, or DATA is no JSON object, or the file cannot be opened.
+        click.UsageError: They do not fit together, or DATA is not a JSON object, or the file cannot be opened.
     """
     from router.cli.lines import BadLine, Given, from_data, from_event
     from router.cli.publisher import Publication

@@ -74,7 +74,7 @@ class Publisher:
         self._in_flight: list[Batch] = []
         self._changed = trio.Event()
         self._stopped = False
-        #: The first line of a refused batch that was not sent again, since it stands behind the bad one.
+        #: The first line of a refused batch that was not sent again, since it comes after the bad one.
         self._left_out: int | None = None
         self._taking = trio.CancelScope()
         self._working = trio.CancelScope()

@@ -81,7 +81,7 @@ async def _serve(server: Server, config: Config, read: Callable[[], Loaded]) -> 
 
 
 class _Started(trio.TaskStatus[object]):
-    """Is told that a task has started, by whoever runs it without a nursery of its own."""
+    """Is told that a task has started, by whoever runs it without a nursery."""
 
     def __init__(self) -> None:
         self.event = trio.Event()

@@ -33,7 +33,7 @@ def config_options(command: _Command) -> _Command:
 
 
 def server_options(command: _Command) -> _Command:
-    """The settings that have an option of their own."""
+    """The options for single settings."""
     options = (
         click.option("--host", metavar="ADDRESS", help="Address to bind.  [default: 127.0.0.1]"),
         click.option("--port", metavar="PORT", help="Port to bind, 0 for a free one.  [default: 8000]"),
@@ -64,7 +64,7 @@ def load_settings(file: str | None, settings: Sequence[str], flags: Mapping[str,
         flags: The values of other options, by the setting's name; None: not given.
 
     Raises:
-        click.UsageError: A value of `--set` is no `NAME=VALUE`, or names what another option gave.
+        click.UsageError: A value of `--set` is not `NAME=VALUE`, or names what another option gave.
         router.config.ConfigError: As `router.loading.load`.
     """
     from router.loading import Flag, load

@@ -27,7 +27,7 @@ FORMATS = ("json", "pretty", "compact")
 )
 @click.option("--count", metavar="N", type=click.IntRange(min=1), help="End after N events.")
 @click.option("--no-reconnect", is_flag=True, help="Fail where the connection is lost, instead of coming back.")
-@click.option("-q", "--quiet", is_flag=True, help="Of all that is no event tell only warnings and errors.")
+@click.option("-q", "--quiet", is_flag=True, help="Besides events, tell only warnings and errors.")
 @target_options
 def sub(
     channels: Sequence[str],

@@ -67,7 +67,7 @@ class Target(Struct, frozen=True):
 
 
 def explain(error: NeurographError) -> str:
-    """Why there is no connection, or none any more."""
+    """Why there is no connection, or no longer one."""
     if isinstance(error, ClosedError):
         return f"connection lost: {error.reason or 'no reason given'} ({error.code})"
     if isinstance(error, ConnectError) and error.code is not None:
@@ -76,5 +76,5 @@ def explain(error: NeurographError) -> str:
 
 
 def wants_token(error: ClosedError | ConnectError) -> bool:
-    """Whether another token is what it takes to be let in."""
+    """Whether another token is needed to be let in."""
     return error.code in (CloseCode.POLICY_VIOLATION, CloseCode.TOKEN_EXPIRED)

@@ -1,1 +1,1 @@
-"""Where events get their positions. `memory` is the one engine there is: positions live as long as the process."""
+"""Where events get their positions. `memory` is the only engine: positions live as long as the process."""

@@ -47,13 +47,14 @@ class Stream:
 
     __slots__ = ("_ends", "_frames", "_head", "flushed_seq", "last_ms", "name", "pending_bytes", "ring", "seq")
 
-    def __init__(self, name: str, seq: int = 0, ring: Ring | None = None) -> None:
+    def __init__(self, name: str, seq: int = 0, ring: Ring | None = None, last_ms: int = -1) -> None:
         """Make a channel's stream.
 
         Args:
             name: The channel.
             seq: The last position given before, where there was one.
             ring: Keeps its past; None: nothing is kept.
+            last_ms: When events came last, in Unix milliseconds, where there was one.
         """
         self.name = name
         self.ring = ring or Ring(0, 0, last=seq)
@@ -66,16 +67,16 @@ class Stream:
         self._frames: list[bytes] = []
         self._ends: list[int] = []
         #: When events came last, in Unix milliseconds.
-        self.last_ms = -1
+        self.last_ms = last_ms
         self._head = b""
 
     def stamp(self, unix_ms: int, clock: Clock) -> None:
         """Set the time of the events that follow; it never goes back."""
-        if unix_ms > self.last_ms:
-            self.last_ms = unix_ms
+        if unix_ms > self.last_ms or not self._head:
+            self.last_ms = max(unix_ms, self.last_ms)
             self._head = b'{"channel":"%b","timestamp":"%b","event_type":"' % (
                 self.name.encode(),
-                clock.timestamp(unix_ms).encode(),
+                clock.timestamp(self.last_ms).encode(),
             )
 
     def append(self, events: Iterable[EventLike]) -> None:
@@ -102,7 +103,7 @@ class Stream:
             return None
         batch = Batch(b"".join(self._frames), self._ends, range(self.flushed_seq + 1, self.seq + 1), epoch)
         self.flushed_seq = self.seq
-        self.ring.append(batch, self.last_ms)
+        self.ring.append(batch)
         self._frames, self._ends, self.pending_bytes = [], [], 0
         return batch
 

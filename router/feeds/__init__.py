@@ -1,1 +1,1 @@
-"""What the server itself has to say: actors that turn its own life into events of the system's channels."""
+"""The server's own events: actors that turn what happens in it into events of the system's channels."""

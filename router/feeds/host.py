@@ -1,4 +1,4 @@
-"""The host feed: what the program that the router is embedded in has to say goes to the router in batches.
+"""The host feed: events of the program that the router is embedded in go to the router in batches.
 
 Any thread may put events into the queue, and none ever waits for anything but the few instructions of another `put`.
 Events of one channel that follow one another lie there as one run already, so that handing them over costs next to
@@ -19,6 +19,7 @@ from actors import ActorRef, Mailbox
 from router.channels import Channels
 from router.config import Config
 from router.errors import RouterError
+from router.feeds.working import work_until_end
 from router.letters import Events, HostEvents, Message, SendTo
 from router.protocol import EventIn
 
@@ -132,7 +133,7 @@ class HostQueue:
         return True
 
     def _refuse(self) -> bool:
-        """Count an event that there is no room for; under the lock."""
+        """Count an event that finds no room; under the lock."""
         self.check_open()
         self._dropped += 1
         return False
@@ -176,7 +177,7 @@ class HostQueue:
                 await arrived.wait()
 
     def letter(self) -> list[_Run]:
-        """What comes next: so many runs as a letter may hold, and at least one. They stay until `forget`."""
+        """What comes next: as many runs as a letter may hold, and at least one. They stay until `forget`."""
         letter: list[_Run] = []
         events = size = 0
         for run in self._taken:
@@ -220,11 +221,7 @@ class HostFeed:
         """Hand over events as they come, until the mailbox ends."""
         self._queue.open(self._channels)
         task_status.started()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._hand_over)
-            async for _ in mailbox:
-                pass
-            nursery.cancel_scope.cancel()
+        await work_until_end(self._hand_over, mailbox)
         if len(self._queue):
             log.warning("events of the host program lost, the router went down first", events=len(self._queue))
 

@@ -13,6 +13,7 @@ from collections import deque
 import trio
 
 from actors import ActorRef, Mailbox
+from router.feeds.working import work_until_end
 from router.letters import Emit, Message
 from router.logs import redact
 from router.protocol import encode
@@ -83,7 +84,7 @@ class LogHandler(logging.Handler):
 
 
 def _text(text: str) -> str:
-    """A text of bounded length that can be sent: file names, for one, may hold what is no character."""
+    """A text of bounded length that can be sent: file names, for instance, may hold bytes that are not characters."""
     if len(text) > MAX_MESSAGE_CHARACTERS:
         text = text[:MAX_MESSAGE_CHARACTERS] + "…"
     return text.encode(errors="replace").decode()
@@ -100,11 +101,7 @@ class LogFeed:
         """Publish records as they come, until the mailbox ends."""
         self._handler.listen()
         task_status.started()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._publish)
-            async for _ in mailbox:
-                pass
-            nursery.cancel_scope.cancel()
+        await work_until_end(self._publish, mailbox)
 
     async def _publish(self) -> None:
         while True:

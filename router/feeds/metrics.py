@@ -37,7 +37,7 @@ class HostNumbers:
         """Set numbers by name, None removing one; those that are not named stay. Any thread may call it.
 
         Raises:
-            TypeError: A value is no number.
+            TypeError: A value is not a number.
             ValueError: A name is one that the router itself measures, or too long; a value is not finite or, as
                 `total_tokens`, out of range; or there are too many. Then nothing has changed.
         """
@@ -45,7 +45,9 @@ class HostNumbers:
         with self._lock:
             given = {name: value for name, value in {**self._given, **judged}.items() if value is not None}
             if len(given) > MAX_NUMBERS:
-                raise ValueError(f"{len(given)} metrics of the host program: {MAX_NUMBERS} are borne; None removes one")
+                raise ValueError(
+                    f"{len(given)} metrics of the host program: at most {MAX_NUMBERS} are allowed; None removes one"
+                )
             self._given = given
 
     @property

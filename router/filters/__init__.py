@@ -17,19 +17,19 @@ Where the contract leaves a choice, the reading is the most literal one:
 | `null` | is there: it satisfies `$exists: true`, and `$eq: null`, which a missing path does not |
 | `$not` under a path | is the same as around it, so a missing path satisfies `$not: {"$gt": 1}` |
 | `$and`, `$or` under a path | refused, as are operators without a path |
-| `{}` in `$and`, `$or`, `$not` | matches all there too; a set of operators can't be empty |
+| `{}` in `$and`, `$or`, `$not` | matches all there too; a set of operators cannot be empty |
 | a list of filters | has 32 at most, as `{}` has no nodes to count |
-| `$gt`, `$gte`, `$lt`, `$lte` | an operand that is no number and no string is refused; strings compare by code point |
+| `$gt`, `$gte`, `$lt`, `$lte` | any operand but a number or a string is refused; strings compare by code point |
 | `$in`, `$nin` | want a list, maybe an empty one; in a list that an event holds, `$contains` looks |
 | `$exists` | wants `true` or `false` |
 | `$contains` | takes any value; only a string is found in a string, and an object contains nothing |
-| `$wildcard`, `$regex` | want a string; `*` and `?` can't be escaped; neither matches a number |
+| `$wildcard`, `$regex` | want a string; `*` and `?` cannot be escaped; neither matches a number |
 | numbers | compare exactly, however large; `true` equals no number, in lists and objects neither |
 | a key twice in an object of a filter | refused: one of the two would be lost |
 | levels | a path, an operator, `$and`, `$or`, `$not`: each is one below what it stands in; operands have none |
 | depth of operands | the lists and objects of a filter's JSON, operands included, may nest 64 deep |
 | a node written twice | counts twice |
-| data that can't be decoded | have no paths |
+| data that cannot be decoded | have no paths |
 """
 
 from router.filters.candidate import Candidate as Candidate

@@ -32,13 +32,18 @@ class Candidate(Struct):
     def from_json(cls, event: bytes | memoryview) -> Candidate:
         """Make one of an event as it stands in the history and on the wire.
 
+        However little room there is on the stack, an event has at least what is not its data.
+
         Raises:
-            msgspec.DecodeError: These bytes are no event.
+            msgspec.DecodeError: These bytes are not an event.
         """
-        return _decode_event(event)
+        try:
+            return _decode_event(event)
+        except RecursionError:
+            return _decode_event(_without_data(bytes(event)))
 
     def decode(self) -> dict[str, Any]:
-        """Decode the data, for all filters to come; data that can't be decoded are empty."""
+        """Decode the data, for all filters to come; data that cannot be decoded are empty."""
         try:
             decoded = _decode_object(self.data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -51,8 +56,14 @@ _decode_event = msgspec.json.Decoder(Candidate).decode
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
+def _without_data(event: bytes) -> bytes:
+    """An event of ours with data that have no paths; they stand between the event's type and its position."""
+    before, data, rest = event.partition(b',"data":')
+    return before + data + b"{}" + rest[rest.rindex(b',"seq":') :]
+
+
 def _decode_with_patience(data: Raw) -> dict[str, Any]:
-    """Decode data that hold a number beyond msgspec's: the other fields can be asked about all the same."""
+    """Decode data with a number that is too large for msgspec, so that filters still see the other fields."""
     try:
         decoded = json.loads(str(data, "utf-8"), parse_int=_integer)
     except (ValueError, RecursionError):

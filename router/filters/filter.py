@@ -40,7 +40,7 @@ class Line(Struct, kw_only=True, omit_defaults=True):
 
 
 class Filter:
-    """A compiled filter. Those that mean the same by form are equal, so that they can share one evaluation.
+    """A compiled filter. Those with the same meaning in normal form are equal, so that they can share one evaluation.
 
     Attributes:
         key: What it asks: equal for equal filters.
@@ -91,7 +91,7 @@ def compile(source: Raw | bytes | object) -> Filter:  # noqa: A001 - read as `fi
         try:
             source = json.dumps(source, allow_nan=False).encode()
         except (TypeError, ValueError, RecursionError) as error:
-            raise FilterError(f"filter: no JSON value ({error})") from None
+            raise FilterError(f"filter: not a JSON value ({error})") from None
     return Filter(read(source))
 
 

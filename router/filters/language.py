@@ -75,7 +75,7 @@ def read(text: bytes | Raw) -> Node:
     """Read a filter's JSON.
 
     Raises:
-        FilterError: It is no filter.
+        FilterError: It is not a filter.
     """
     try:
         source = msgspec.json.decode(text)
@@ -83,7 +83,7 @@ def read(text: bytes | Raw) -> Node:
     except FilterError:
         raise
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise FilterError(f"filter: no JSON that can be read ({error})") from None
+        raise FilterError(f"filter: not valid JSON ({error})") from None
     if values.is_deeper(source, MAX_DEPTH):
         raise FilterError(f"filter: its lists and objects nest deeper than {MAX_DEPTH}")
     return _Reader().filter(source, "filter", 0)
@@ -185,7 +185,7 @@ class _Reader:
             if self._program > MAX_PROGRAM:
                 raise PatternError(f"too large, all of a filter's may take {MAX_PROGRAM} RE2 instructions")
         except PatternError as error:
-            raise FilterError(f"{shown_place(place)}: the pattern {shown(operand)} can't be used: {error}") from None
+            raise FilterError(f"{shown_place(place)}: the pattern {shown(operand)} cannot be used: {error}") from None
         return pattern
 
 

@@ -33,7 +33,7 @@ class Pattern(NamedTuple):
 
 
 class PatternError(ValueError):
-    """A pattern that RE2 can't read, or that is too large; says which of the two."""
+    """A pattern that RE2 cannot read, or that is too large; says which of the two."""
 
 
 def wildcard(text: str) -> Pattern:

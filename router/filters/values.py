@@ -36,7 +36,7 @@ def walk(value: Any, path: Steps) -> Any:
 
 
 def same(value: Any, other: Any) -> bool:
-    """Whether two values that `==` holds equal are so as JSON: `True` is no number, at any depth."""
+    """Whether two values that `==` calls equal are equal as JSON: `True` is not a number, at any depth."""
     if other.__class__ is list:
         return all(map(same, value, other))
     if other.__class__ is dict:

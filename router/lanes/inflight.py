@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 
+from router.batches import Slice
 from router.outbox import Piece
 
 #: Pieces shorter than this are joined for one write.
@@ -12,7 +13,7 @@ _JOINED_BYTES = 64 * 1024
 
 
 class InFlight(list[Piece]):
-    """Pieces in the order of their writing. The first may be partly out, up to amid a frame; the others are whole.
+    """Pieces in the order of their writing. The first may be partly out, even amid a frame; the others are whole.
 
     A list, though it is read from the front: it is short, and an empty deque weighs ten times as much.
     """
@@ -45,17 +46,24 @@ class InFlight(list[Piece]):
             whole += 1
         del self[:whole]
 
-    def release(self) -> list[Piece]:
-        """Let go of all that came from an outbox, but for the rest of a frame that is partly out.
+    def claim_frame(self) -> None:
+        """Have the rest of a frame that is partly out go out here, whatever becomes of what follows it."""
+        first = self[0] if self else None
+        if first is None or _is_own(first) or not (frame := first.rest_of_frame()):
+            return
+        first.sent += len(frame)
+        left = first.rest()
+        self[:1] = [Piece(frame)]
+        if isinstance(left, Slice):
+            self.insert(1, Piece(left.buffer, first.queue, left, past=first.past))
 
-        Returns:
-            What there was, for the outbox to take back what it can.
-        """
-        pieces = list(self)
-        self.clear()
-        for piece in pieces:
-            if piece.queue is None:
-                self.append(piece)
-            elif rest := piece.rest_of_frame():
-                self.append(Piece(rest))
+    def release(self) -> list[Piece]:
+        """Let go of all that came from an outbox. Returns it, for the outbox to take back what is not out."""
+        pieces = [piece for piece in self if not _is_own(piece)]
+        self[:] = [piece for piece in self if _is_own(piece)]
         return pieces
+
+
+def _is_own(piece: Piece) -> bool:
+    """Whether it is the connection's: neither a queue's nor of a replay."""
+    return piece.queue is None and piece.past is None

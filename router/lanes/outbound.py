@@ -4,7 +4,8 @@ The router, the connection's writer task and the WebSocket library all write thr
 state that makes this safe:
 
 - `_inflight`: what was taken for writing and is not wholly out. It may begin amid a frame, so it is finished
-  before anything else is written, whoever writes next.
+  before anything else is written, whoever writes next. Where there is only `send_all`, as over TLS, what that was
+  given is out: it cannot be taken back, and of a part nobody would know.
 - `_lock`: held by whoever awaits the socket; a second waiter would get `trio.BusyResourceError`.
 - `closing`: a close frame is on its way. No event follows it; what waits stays in the outbox.
 
@@ -14,7 +15,7 @@ sync step, without waking the writer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import trio
 
@@ -24,10 +25,12 @@ from router.frames import is_close
 from router.lanes.inflight import InFlight
 from router.lanes.sockets import TryWrite, WaitWritable
 from router.outbox import Outbox, Piece
-from router.queues import Queue
+from router.queues import Gap, Queue
 
 #: What is taken from the outbox at a time: a reply waits behind this many bytes at most.
 CHUNK_BYTES = 256 * 1024
+#: What a stream with `send_all` alone is given at a time: of a write that does not end, nobody knows how much is out.
+SEND_ALL_BYTES = 64 * 1024
 #: What a write that cannot be left half done is given to end, once the connection is to be closed.
 LAST_WRITE_S = 1.0
 
@@ -101,12 +104,18 @@ class OutboundLane:
         if outbox:
             self.wake()
 
+    def claim_frame(self) -> None:
+        """Have an event or gap that is partly out be this connection's alone, unless that is over: it counts as out."""
+        if not self.ended:
+            self._inflight.claim_frame()
+
     def release(self) -> None:
         """End writing the session's events; what was not handed whole to the socket goes back to its outbox.
 
-        Only replies that were taken before and a close frame can follow. A frame that is partly out stays to be
-        finished before them.
+        Only replies that were taken before and a close frame can follow. A frame that is partly out is finished
+        before them, and does not go back: `claim_frame`.
         """
+        self.claim_frame()
         pieces = self._inflight.release()
         if self._outbox is not None:
             self._outbox.give_back(pieces)
@@ -114,8 +123,6 @@ class OutboundLane:
         self._last = None
         self.closing = True
         self._stir()
-        if self._try_write is None and self._lock.locked():
-            self.end()  # how much of it is out cannot be known
 
     def offer(self, queue: Queue, batch: Batch) -> None:
         """Write a batch at once where that is possible, else queue it. Never raises for the connection's end."""
@@ -174,6 +181,14 @@ class OutboundLane:
                         news += piece.events_left
         return news, again
 
+    def entries_of(self, queue: Queue) -> Iterator[Slice | Gap]:
+        """What waits for a subscription or is in flight, in order."""
+        for piece in self._inflight:
+            if piece.queue is queue and piece.entry is not None:
+                yield piece.entry
+        if self._outbox is not None:
+            yield from self._outbox.entries_of(queue)
+
     def carries(self, queue: Queue) -> bool:
         """Whether anything of a queue was taken for writing and is not wholly out."""
         return any(piece.queue is queue for piece in self._inflight)
@@ -184,7 +199,7 @@ class OutboundLane:
         return not (self._inflight or self._control or self._outbox or self._last)
 
     def wake(self) -> None:
-        """Make the writer's task look at this lane, once however often it is called."""
+        """Make the writer's task look at this lane, once, however often this is called."""
         if not self._woken:
             self._woken = True
             self._wake()
@@ -316,22 +331,22 @@ class OutboundLane:
     async def _write_inflight(self) -> None:
         """Write all that is in flight; the lock is held."""
         while self._inflight and not self.ended:
-            self._inflight.advance(await self._write_some(self._inflight.front()))
+            await self._write_some(self._inflight.front())
 
-    async def _write_some(self, buffer: bytes | memoryview) -> int:
-        """Write what the socket takes, or wait until it may take something. Returns how much went out."""
+    async def _write_some(self, buffer: bytes | memoryview) -> None:
+        """Write what the socket takes of what is in flight, or wait until it may take something."""
         try:
             if self._try_write is None or self._wait_writable is None:
+                buffer = memoryview(buffer)[:SEND_ALL_BYTES]
+                self._inflight.advance(len(buffer))
                 await self._stream.send_all(buffer)
-                return len(buffer)
-            sent = self._try_write(buffer)
-            if not sent:
+            elif sent := self._try_write(buffer):
+                self._inflight.advance(sent)
+            else:
                 await self._wait_writable()
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             self.end()
-            return 0
         except trio.Cancelled:
             if self._try_write is None:
                 self.end()  # half a frame may be out: nothing can follow it
             raise
-        return sent

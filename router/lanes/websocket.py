@@ -1,4 +1,4 @@
-"""trio-websocket, and all that is known of its ways, in one place.
+"""The WebSocket library, trio-websocket, imported here only.
 
 It does the handshake, control frames, fragments and every error that RFC 6455 names, over the lane in place of a
 socket. Only its public interface is used. It waits for ever in two places, both under a deadline here: after a bad

@@ -13,13 +13,13 @@ from quart import g
 from actors import ActorError, ActorRef, Reply
 from router.attachment import REVOKED, admits_anonymous, anonymous, grants_of
 from router.auth import Authenticator, InvalidTokenError
-from router.errors import ErrorCode
 from router.identity import Identity
 from router.intake import Intake
 from router.letters import Message
 from router.permissions import ADMIN
+from router.protocol import may_not_subscribe, unknown_channel
 from router.rest.asgi import Scope
-from router.rest.problems import ProblemError
+from router.rest.problems import ProblemError, of_refusal
 from router.rest.rate import Callers, address_of
 from router.state import RouterState
 
@@ -32,7 +32,7 @@ RETRY_AFTER_S = 1.0
 
 @dataclass(slots=True, frozen=True)
 class Context:
-    """What the resources stand on.
+    """What the resources share.
 
     Attributes:
         state: The router's; read, never changed.
@@ -77,7 +77,7 @@ async def identify(context: Context, authorization: str | None) -> Identity:
 
 
 def require_still_good(context: Context, identity: Identity) -> None:
-    """Look again at who calls, for calls that last.
+    """Check again who calls, for calls that last.
 
     Raises:
         ProblemError: The token has expired meanwhile, or was revoked.
@@ -95,7 +95,7 @@ def caller() -> Identity:
 
 
 def intake_of(context: Context, identity: Identity, scope: Scope) -> Intake:
-    """Who judges what is published by a request: for all of a user's the same, or without one of an address's."""
+    """The judge of what a request publishes: one for all of a user's requests or, without a user, an address's."""
     user_id = identity.user_id
     return context.intakes[f"address {address_of(scope)}" if user_id is None else f"user {user_id}"]
 
@@ -117,9 +117,9 @@ def require_subscribe(context: Context, identity: Identity, channel: str) -> Non
         ProblemError: There is no such channel, or the caller may not subscribe to it.
     """
     if context.state.channels.find(channel) is None:
-        raise ProblemError(HTTPStatus.NOT_FOUND, f"Unknown channel: {channel[:64]}", code=ErrorCode.UNKNOWN_CHANNEL)
+        raise of_refusal(unknown_channel(channel))
     if not grants_of(context.state, identity).may_subscribe(channel):
-        raise ProblemError(HTTPStatus.FORBIDDEN, f"Permission denied for channel: {channel}")
+        raise of_refusal(may_not_subscribe(channel))
 
 
 async def ask(context: Context, question: Callable[[Reply[R]], Message], within_s: float = ASK_S) -> R:

@@ -1,4 +1,4 @@
-"""The HTTP app: all resources behind the rules that hold for each call.
+"""The HTTP app: all resources, and before them the rules that hold for each call.
 
 Origins: Host, Origin, CORS → RateLimit → Uploads: streams of lines → Quart: everything else
 """

@@ -13,7 +13,7 @@ from quart import Blueprint, Response, request
 from router.attachment import grants_of
 from router.blocking import Patience
 from router.errors import ErrorCode
-from router.events import EVENT_TYPE_JSON, AnyData, EventTypeError
+from router.events import EVENT_TYPE_JSON, TOO_DEEP, AnyData, EventTypeError, is_too_deep
 from router.identity import Identity
 from router.letters import Broadcast, Events, Receipt, SendTo, SendToCall
 from router.protocol import Publish, Refusal, field_error
@@ -149,6 +149,8 @@ def _checked(context: Context, body: BroadcastBody) -> bytes:
         raise _invalid(str(error)) from None
     except msgspec.ValidationError as error:
         raise _invalid(field_error(error, "data")) from None
+    if is_too_deep(data):
+        raise _invalid(TOO_DEEP)
     if len(data) > limit:
         raise Refusal(ErrorCode.PAYLOAD_TOO_LARGE, f"data has {len(data)} bytes, the limit is {limit}")
     return data

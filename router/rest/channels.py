@@ -1,4 +1,4 @@
-"""`GET channels` and `GET channels/{channel}`: which there are, how far they are, and what the caller may do there."""
+"""`GET channels` and `GET channels/{channel}`: which exist, where they stand, and what the caller may do there."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from quart import Blueprint, Response
 
 from router.access import Grants
 from router.attachment import grants_of
-from router.errors import ErrorCode
 from router.events import ChannelSpec
 from router.identity import Identity
 from router.ledger import Ledger
 from router.permissions import ADMIN, DEVELOPER
+from router.protocol import unknown_channel
 from router.rest.admission import Context, caller
 from router.rest.answers import answered
 from router.rest.operations import operation
 from router.rest.paging import LargePageQuery, Next, PageQuery, page
-from router.rest.problems import ProblemError
+from router.rest.problems import of_refusal
 from router.rest.reading import read_query
 from router.state import RouterState
 
@@ -43,7 +43,7 @@ class Details(Struct):
 
 
 class ChannelList(Struct):
-    """The channels there are, and the patterns under whose names there may be more."""
+    """The channels that exist, and the patterns that more may match."""
 
     channels: list[str]
     patterns: list[str]
@@ -108,7 +108,7 @@ def _list(state: RouterState, who: Identity, query: PageQuery) -> ChannelList:
 def _one(state: RouterState, who: Identity, name: str, query: PageQuery) -> Channel:
     details = _find(state, grants_of(state, who), name)
     if details is None:
-        raise ProblemError(HTTPStatus.NOT_FOUND, f"Unknown channel: {name[:64]}", code=ErrorCode.UNKNOWN_CHANNEL)
+        raise of_refusal(unknown_channel(name))
     channel = Channel(channel=name, **asdict(details))
     spec = state.channels.find(name)
     if spec is not None and spec.schema is not None and (channel.may_subscribe or channel.may_publish):
@@ -122,7 +122,7 @@ def _one(state: RouterState, who: Identity, name: str, query: PageQuery) -> Chan
 
 
 def _find(state: RouterState, grants: Grants, name: str) -> Details | None:
-    """What there is to say of a channel or a pattern; None: there is none of that name."""
+    """The details of a channel or a pattern; None: there is none of that name."""
     spec = state.channels.find(name)
     if spec is not None:
         return _describe(state, grants, name, spec)

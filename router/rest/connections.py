@@ -1,4 +1,4 @@
-"""`connections`: each client's session as it is now, and an end to it; for administrators."""
+"""`connections`: each client's session as it is now, and how to end it; for administrators."""
 
 from __future__ import annotations
 

@@ -92,9 +92,7 @@ def _compile(source: Raw) -> Filter:
 
 def _newest(state: RouterState, channel: str, limit: int) -> Iterator[tuple[Batch, int]]:
     """Where the newest events stand, oldest first; no more bytes of them than of a body, but one event always."""
-    if channel not in state.streams:
-        return iter(())
-    places = [(part.batch, index) for part, index in newest(state.streams[channel].ring, limit, None).places()]
+    places = [(part.batch, index) for part, index in newest(state.past(channel), limit, None).places()]
     room, first = state.config.max_body_bytes, len(places)
     while first and (first == len(places) or room >= len(places[first - 1][0].payload(places[first - 1][1]))):
         first -= 1

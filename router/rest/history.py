@@ -10,8 +10,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict
 from quart import Blueprint, Response
 
-from router.engine.memory import Stream
-from router.protocol import MAX_HISTORY_EVENTS, History, Position, Refusal, Time, field_error
+from router.protocol import MAX_HISTORY_EVENTS, History, Position, Refusal, Time, field_error, only_one
 from router.replays import history_fields
 from router.rest.admission import Context, caller, require_subscribe
 from router.rest.answers import SentEvent, answered
@@ -20,7 +19,7 @@ from router.rest.problems import Problem, ProblemError, of_refusal
 from router.rest.reading import read_query
 from router.state import RouterState
 
-_Seq = Annotated[int, Meta(ge=0, le=2**63 - 1, description="Behind this position: a client goes on so, page by page")]
+_Seq = Annotated[int, Meta(ge=0, le=2**63 - 1, description="After this position: so a client goes on, page by page")]
 _Epoch = Annotated[str, Meta(description="The epoch of `after_seq`; without it the current one is meant")]
 _Last = Annotated[int, Meta(ge=1, description="So many of the newest")]
 # No datetime, which msgspec would make of a bare number, too.
@@ -31,7 +30,7 @@ _Limit = Annotated[int, Meta(ge=1, le=MAX_HISTORY_EVENTS, description="How many 
 
 
 class HistoryQuery(Struct, frozen=True):
-    """Which part: behind `after_seq`, the `last` ones, or `since` a time; without them the newest `limit` events."""
+    """Which part: after `after_seq`, the `last` ones, or `since` a time; without them the newest `limit` events."""
 
     after_seq: _Seq | UnsetType = UNSET
     epoch: _Epoch | UnsetType = UNSET
@@ -55,7 +54,7 @@ class HistoryPart(Struct):
 
 
 class HistoryProblem(Problem, kw_only=True, frozen=True):
-    """Of the position asked for nothing is known: it is of another epoch, or lies ahead (RFC 9457)."""
+    """Nothing is known of the position asked for: it is of another epoch, or lies ahead (RFC 9457)."""
 
     epoch: Annotated[str, Meta(description="The current one")]
 
@@ -80,7 +79,7 @@ def add_history(blueprint: Blueprint, context: Context) -> None:
         request = _request(state, channel, read_query(HistoryQuery))
         require_subscribe(context, caller(), channel)
         try:
-            fields = history_fields(state, _stream(state, channel), request, state.config.max_body_bytes)
+            fields = history_fields(state, request, state.config.max_body_bytes)
         except Refusal as refusal:
             error = of_refusal(refusal)
             error.problem = HistoryProblem(**asdict(error.problem), epoch=state.epoch)
@@ -92,11 +91,11 @@ def _request(state: RouterState, channel: str, query: HistoryQuery) -> History:
     """The same as a message of the socket.
 
     Raises:
-        ProblemError: The query asks for two things at once, or `since` is no time.
+        ProblemError: The query asks for two things at once, or `since` is not a time.
     """
     given = [name for name in ("after_seq", "last", "since") if getattr(query, name) is not UNSET]
     if len(given) > 1:
-        raise _wrong(f"{' and '.join(given)}: only one of them may be given")
+        raise _wrong(only_one(given).message)
     message = History(channel, last=query.last, limit=query.limit)
     if query.after_seq is not UNSET:
         message.after = Position(state.epoch if query.epoch is UNSET else query.epoch, query.after_seq)
@@ -112,8 +111,3 @@ def _request(state: RouterState, channel: str, query: HistoryQuery) -> History:
 
 def _wrong(detail: str) -> ProblemError:
     return ProblemError(HTTPStatus.BAD_REQUEST, detail)
-
-
-def _stream(state: RouterState, channel: str) -> Stream:
-    """A channel's stream; of a family's channel that has none at the moment, an empty one that is kept nowhere."""
-    return state.streams[channel] if channel in state.streams else Stream(channel, state.streams.seq_of(channel))

@@ -25,7 +25,7 @@ YIELD_AFTER_S = 0.002
 class Sums(Struct):
     """Sums of accounts since the server's start, those of ended subscriptions among them.
 
-    `server` has all of them: those of all pages, and of channels that there are no more.
+    `server` has all of them: those of all pages, and of channels that no longer exist.
     """
 
     epoch: str

@@ -1,4 +1,4 @@
-"""Lines out of the pieces in which a body comes; no I/O."""
+"""Cuts the pieces in which a body comes into lines; no I/O."""
 
 from __future__ import annotations
 

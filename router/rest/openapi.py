@@ -26,7 +26,7 @@ _DESCRIPTION = (
 
 #: What the problems mean, whatever the call; those with a struct of their own say it themselves.
 _MEANINGS = {
-    HTTPStatus.BAD_REQUEST: "A parameter does not fit, or the body is no JSON",
+    HTTPStatus.BAD_REQUEST: "A parameter does not fit, or the body is not JSON",
     HTTPStatus.UNAUTHORIZED: "The token is bad, or there is none and there has to be one",
     HTTPStatus.FORBIDDEN: "Not for this role, or not from this origin",
     HTTPStatus.NOT_FOUND: "There is no such channel or client",
@@ -56,7 +56,7 @@ def document(app: Quart) -> bytes:
 
 
 class _Provider(OpenAPIProvider):
-    """quart-schema's own keeps but the first of a struct's components, and knows no content type but JSON's."""
+    """quart-schema's own keeps only the first of a struct's components, and knows only JSON's content type."""
 
     def generate_rules(self) -> Iterable[Rule]:
         marked = (

@@ -1,4 +1,4 @@
-"""Long lists in pages: `limit` items in order, from the one behind `after`; `next` is the following `after`."""
+"""Long lists in pages: `limit` items in order, from the one after `after`; `next` is the following `after`."""
 
 from __future__ import annotations
 

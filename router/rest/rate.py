@@ -1,4 +1,4 @@
-"""How many requests an address may make a second (ASGI), and what is kept of each caller for that."""
+"""How many requests an address may make a second (ASGI), and what is kept for each caller to tell."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_CALLERS = 10_000
 
 
 class Callers(Generic[T]):
-    """What is kept of each caller, made when it first comes; the one that comes least lately goes for a new one.
+    """What is kept for each caller, made when it first comes; the least recent one makes room for a new one.
 
     The mutable state is that, the last used at the end.
     """

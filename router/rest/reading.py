@@ -52,7 +52,7 @@ async def read_body(allowed: Iterable[str] = (JSON,)) -> bytes:
 
 
 def require_type(content_type: str | None, encoding: str | None, allowed: Iterable[str] = (JSON,)) -> None:
-    """Refuse bodies of other types: these a browser's form cannot send to another site without asking first.
+    """Refuse bodies of other types: a browser's form cannot send these to another site without asking first.
 
     Raises:
         ProblemError: The type is another, or it is encoded.
@@ -75,7 +75,7 @@ def decode(payload: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     """Decode a body, or one event of many.
 
     Raises:
-        Refusal: It is no JSON in UTF-8, or a field does not fit.
+        Refusal: It is not JSON in UTF-8, or a field does not fit.
     """
     try:
         if not payload.isascii():
@@ -87,16 +87,16 @@ def decode(payload: bytes, decoder: msgspec.json.Decoder[T]) -> T:
             text = field_error(error).removeprefix(": ")
             raise Refusal(ErrorCode.INVALID_MESSAGE, text) from None
     except UnicodeDecodeError as error:
-        raise Refusal(ErrorCode.INVALID_JSON, f"no valid UTF-8 at byte {error.start}") from None
+        raise Refusal(ErrorCode.INVALID_JSON, f"not valid UTF-8 at byte {error.start}") from None
     except (msgspec.DecodeError, RecursionError) as error:
-        raise Refusal(ErrorCode.INVALID_JSON, f"no valid JSON: {error}") from None
+        raise Refusal(ErrorCode.INVALID_JSON, f"not valid JSON: {error}") from None
 
 
 def decode_body(payload: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     """Decode a body.
 
     Raises:
-        ProblemError: It is no JSON in UTF-8, or a field does not fit.
+        ProblemError: It is not JSON in UTF-8, or a field does not fit.
     """
     try:
         return decode(payload, decoder)

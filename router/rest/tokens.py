@@ -1,4 +1,4 @@
-"""`POST tokens/revoke`: a token, or all of a user's, is good no more; for administrators."""
+"""`POST tokens/revoke`: makes a token, or all of a user's, invalid; for administrators."""
 
 from __future__ import annotations
 

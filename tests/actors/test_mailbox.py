@@ -267,6 +267,6 @@ async def test_a_message_that_is_no_call_cannot_be_asked() -> None:
     def make(reply: Reply[str]) -> Any:
         return "question", reply
 
-    with pytest.raises(TypeError, match="tuple is no Call"):
+    with pytest.raises(TypeError, match="tuple is not a Call"):
         await box.ref.ask(make)
     assert box.ref.depth == 0

@@ -137,7 +137,7 @@ def test_the_token_comes_from_a_flag_a_file_or_a_variable(
     [
         (
             ["--url", "http://h"],
-            "'http://h' is no router's address (scheme isn't ws or wss); write it as ws://127.0.0.1",
+            "'http://h' is not a router's address (scheme isn't ws or wss); write it as ws://127.0.0.1",
         ),
         (["--token", "a", "--token-file", "b"], "--token and --token-file: give one of them"),
         (["--token", "two words"], "characters that no token has"),

@@ -117,7 +117,7 @@ async def test_files_that_are_good_leave_no_word(tmp_path: Path) -> None:
 async def test_what_is_logged_meanwhile_does_not_get_into_the_output(tmp_path: Path) -> None:
     done = await run("config", jwks="http://keys.example/set")
     assert done.code == 0
-    assert "jwks_without_tls" in done.err
+    assert "jwks is fetched without TLS" in done.err
     again = tmp_path / "again.toml"
     again.write_text(done.out)
     assert load(str(again), {}).config.port == 8000

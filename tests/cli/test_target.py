@@ -29,7 +29,7 @@ from tests.router.serving import serving
     ],
 )
 def test_what_is_no_address_is_refused_and_may_hold_a_secret(url: str) -> None:
-    with pytest.raises(TargetError, match=r"^'.*' is no router's address \(.+\); write it as ws://") as error:
+    with pytest.raises(TargetError, match=r"^'.*' is not a router's address \(.+\); write it as ws://") as error:
         Target(url).client()
     assert "secret" not in str(error.value)
 

@@ -7,6 +7,7 @@ import pytest
 from trio.testing import MockClock
 
 from router.config import ChannelSettings
+from router.events import MAX_DEPTH
 from tests.rest.calls import API, JSON, WITH_KEY, api
 from tests.router.harness import seqs
 
@@ -87,10 +88,10 @@ async def test_the_number_of_channels_is_bounded(autojump_clock: MockClock) -> N
 @pytest.mark.parametrize(
     ("query", "body", "status", "code", "said"),
     [
-        ("", "{", 400, "invalid_json", "no valid JSON"),
-        ("", "", 400, "invalid_json", "no valid JSON"),
-        ("", '{"channel":5,"event_type":"x"', 400, "invalid_json", "no valid JSON"),
-        ("", "[" * 100_000, 400, "invalid_json", "no valid JSON"),
+        ("", "{", 400, "invalid_json", "not valid JSON"),
+        ("", "", 400, "invalid_json", "not valid JSON"),
+        ("", '{"channel":5,"event_type":"x"', 400, "invalid_json", "not valid JSON"),
+        ("", "[" * 100_000, 400, "invalid_json", "not valid JSON"),
         ("", b'{"channel":"logs","event_type":"x","data":{"a":"\xff"}}', 400, "invalid_json", "UTF-8 at byte 48"),
         ("", b'{"channel":"\xff"}', 400, "invalid_json", "UTF-8"),
         ("", "[]", 422, "invalid_message", "expected `object`, got `array`"),
@@ -152,6 +153,21 @@ async def test_an_event_has_a_size(target: dict[str, str], autojump_clock: MockC
         (await rest.post("broadcast", {**target, "event_type": "x", "data": fits})).ok()
         answer = await rest.post("broadcast", {**target, "event_type": "x", "data": too_large})
         assert "102 bytes, the limit is 100" in answer.problem(413, "payload_too_large")
+
+
+@pytest.mark.parametrize("target", ['"channel":"logs"', '"channel":"global"'])
+async def test_data_have_a_depth(target: str, autojump_clock: MockClock) -> None:
+    async with api() as rest:
+        client = await rest.world.subscriber("logs")
+        for depth in (MAX_DEPTH, MAX_DEPTH + 1):
+            body = f'{{{target},"event_type":"x","data":' + '{"a":' * depth + "1" + "}" * (depth + 1)
+            answer = await rest.call(BROADCAST, "POST", body=body.encode(), **JSON)
+            if depth == MAX_DEPTH:
+                answer.ok()
+            else:
+                assert answer.problem(422, "invalid_message").startswith("data nests deeper than 512")
+        await rest.world.settle()
+        assert len(client.take()) == 1
 
 
 async def test_a_body_has_a_size(autojump_clock: MockClock) -> None:

@@ -80,7 +80,7 @@ async def test_problems_that_say_more_are_described_by_their_own_words(autojump_
     async with api() as rest:
         paths = (await document(rest))["paths"]
         unknown = paths[f"{API}/channels/{{channel}}/history"]["get"]["responses"]["409"]
-        assert unknown["description"].startswith("Of the position asked for nothing is known")
+        assert unknown["description"].startswith("Nothing is known of the position asked for")
         assert unknown["content"]["application/problem+json"]["schema"]["$ref"].endswith("/HistoryProblem")
         no_key = paths[f"{API}/tokens/revoke"]["post"]["responses"]["409"]
         assert no_key["description"].startswith("No key is configured")

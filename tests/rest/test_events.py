@@ -247,8 +247,8 @@ async def test_a_router_that_does_not_answer_is_told_with_how_far_it_came(
     ("body", "status", "code", "said"),
     [
         (b"{}", 422, "invalid_message", "expected `array`, got `object`"),
-        (b"[", 400, "invalid_json", "no valid JSON"),
-        (b'[{"channel":"logs","event_type":"x"},]', 400, "invalid_json", "no valid JSON"),
+        (b"[", 400, "invalid_json", "not valid JSON"),
+        (b'[{"channel":"logs","event_type":"x"},]', 400, "invalid_json", "not valid JSON"),
         (b'[{"channel":"logs","event_type":"x","data":{"a":"\xff"}}]', 400, "invalid_json", "UTF-8"),
     ],
 )
@@ -293,8 +293,8 @@ async def test_a_line_that_is_no_json_is_one_refusal(autojump_clock: MockClock) 
         assert (done["accepted"], done["rejected_count"]) == (2, 5)
         numbers, errors = zip(*((each["line"], each["error"]) for each in done["rejected"]), strict=True)
         assert numbers == (3, 4, 5, 6, 7)
-        assert all("no valid JSON" in errors[index] for index in (0, 2, 3))
-        assert errors[1] == "no valid UTF-8 at byte 51"
+        assert all("not valid JSON" in errors[index] for index in (0, 2, 3))
+        assert errors[1] == "not valid UTF-8 at byte 51"
         assert errors[4] == f"the line has more than {1000 + ENVELOPE_BYTES} bytes"
         await rest.world.settle()
         assert seqs(client.take()) == [1, 2]

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import trio
 from trio.testing import MockClock
 
 from router.config import ChannelSettings
@@ -49,6 +50,15 @@ async def test_each_event_has_its_reasons(autojump_clock: MockClock) -> None:
                 },
             ],
         }
+
+
+async def test_none_is_older_than_it_may_be(autojump_clock: MockClock) -> None:
+    async with api(history_age_s=60) as rest:
+        await publish(rest, {})
+        await trio.sleep(59.999)
+        assert (await explain(rest, URGENT)).ok()["asked"] == 1
+        await trio.sleep(0.001)
+        assert (await explain(rest, URGENT)).ok()["asked"] == 0
 
 
 @pytest.mark.parametrize(("limit", "asked"), [({}, 10), ({"limit": 3}, 3), ({"limit": 100}, 100)])

@@ -101,7 +101,7 @@ async def test_of_a_position_that_is_not_known(query: str, autojump_clock: MockC
     async with api() as rest:
         await publish(rest, 2)
         answer = await rest.get(f"channels/signals/history?{query}")
-        assert "No history behind seq" in answer.problem(409, "history_unavailable")
+        assert "No history after seq" in answer.problem(409, "history_unavailable")
         assert answer.json()["epoch"] == rest.world.state.epoch
 
 
@@ -157,3 +157,24 @@ async def test_a_channel_that_nobody_uses_is_not_made_by_asking(autojump_clock: 
         assert rest.world.state.streams.drop_idle(10**15, lambda _: False) == ["orders.fr"]
         part = (await rest.get("channels/orders.fr/history?after_seq=1")).ok()
         assert (part["events"], part["complete"]) == ([], False)
+        part = (await rest.get("channels/orders.fr/history?since=2024-12-29T12:00:01Z")).ok()
+        assert (part["events"], part["complete"]) == ([], False)
+        part = (await rest.get("channels/orders.fr/history?since=2024-12-29T12:00:01.001Z")).ok()
+        assert (part["events"], part["complete"]) == ([], True)
+
+
+@pytest.mark.parametrize(
+    ("query", "complete"),
+    [("", False), ("after_seq=0", False), ("after_seq=1", True), ("since=2024-12-29T12:00:01.001Z", True)],
+)
+async def test_what_is_as_old_as_it_may_be_is_told_no_more(
+    query: str, complete: bool, autojump_clock: MockClock
+) -> None:
+    """To the millisecond, though nothing else has happened meanwhile."""
+    async with api(history_age_s=60) as rest:
+        await publish(rest, 1)
+        await trio.sleep(59.999)
+        assert seqs((await rest.get("channels/signals/history")).ok()) == [1]
+        await trio.sleep(0.001)
+        part = (await rest.get(f"channels/signals/history?{query}")).ok()
+        assert (part["events"], part["complete"]) == ([], complete)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from router.config import ChannelSettings, Config
 from router.limits import Rate
 from router.permissions import RolePermissions
+from router.policies import Policy
 
 KINDS: dict[str, Any] = {field.name: field.type for field in msgspec.structs.fields(Config)}
 SECRET = "a-secret-of-more-than-32-characters"
@@ -39,7 +40,7 @@ SPELLED: dict[str, tuple[str, object]] = {
                 history_events=0,
                 history_bytes=5,
                 history_age_s=1.5,
-                policy="latest",
+                policy=Policy.LATEST,
                 key="data.id",
                 schema_file="order.json",
                 block=True,
@@ -168,11 +169,11 @@ def usable_configs(draw: st.DrawFn) -> Config:
     }
     settings = st.builds(
         ChannelSettings,
-        policy=st.sampled_from([None, "drop_oldest", "drop_newest", "disconnect"]),
+        policy=st.sampled_from([None, Policy.DROP_OLDEST, Policy.DROP_NEWEST, Policy.DISCONNECT]),
         block=st.just(value=True),
         block_timeout_ms=_counts,
         **kept,
-    ) | st.builds(ChannelSettings, policy=st.just("latest"), key=st.sampled_from([None, "data.id", "seq"]), **kept)
+    ) | st.builds(ChannelSettings, policy=st.just(Policy.LATEST), key=st.sampled_from([None, "data.id", "seq"]), **kept)
     with_schema = st.builds(msgspec.structs.replace, settings, schema_file=st.none() | _texts)
     heartbeat_s, silence_s = sorted(draw(st.lists(_numbers, min_size=2, max_size=2, unique=True)))
     certificate = draw(st.none() | _texts)

@@ -228,6 +228,8 @@ def test_a_signature_by_a_stranger() -> None:
         signed(b"not json"),
         signed(b"[]"),
         signed(b"[" * 3000),
+        signed(b'{"a":' + b"[" * 2500 + b"]" * 2500 + b"}"),
+        ".".join([part(b'{"alg":"HS256","a":' + b"[" * 2500 + b"]" * 2500 + b"}"), part({}), part(b"x")]),
         f"{part({'alg': 'HS256', 'b64': False, 'crit': ['b64']})}..{part(b'x')}",
         f"{part({'alg': 'RSA-OAEP', 'enc': 'A256GCM'})}.key.iv.text.tag",
     ],
@@ -457,7 +459,7 @@ def test_an_unfit_public_key(make: Callable[[], Any], expected: str) -> None:
 
 def test_an_hs_algorithm_with_a_public_key() -> None:
     message = config_error(jwt_keys=(), public_key=public_pem(rsa_key()), algorithms=("HS256",))
-    assert "a public key is no secret" in message
+    assert "a public key is not a secret" in message
     message = config_error(jwt_keys=(), public_key=public_pem(rsa_key()), algorithms=("RS256", "HS256"))
     assert message.startswith("jwt_algorithms: no configured key is for HS256")
     message = config_error(jwt_keys=(), jwks="keys.json", algorithms=("HS256",))

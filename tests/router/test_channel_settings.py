@@ -9,17 +9,17 @@ from trio.testing import MockClock
 from router.config import ChannelSettings, Config
 from router.letters import Reconfigure
 from router.permissions import ROLES
-from router.queues import Policy
+from router.policies import Policy
 from router.schemas import Schema
 from tests.router.harness import Client, World, running
 from tests.router.telling import TRIMMED, at, gap, publish, told
 
 CHANNELS = {
     "plain": ChannelSettings(),
-    "newest": ChannelSettings(policy="drop_newest"),
-    "sensors.*": ChannelSettings(policy="latest", key="data.odd"),
-    "last": ChannelSettings(policy="latest"),
-    "signals": ChannelSettings(policy="disconnect"),
+    "newest": ChannelSettings(policy=Policy.DROP_NEWEST),
+    "sensors.*": ChannelSettings(policy=Policy.LATEST, key="data.odd"),
+    "last": ChannelSettings(policy=Policy.LATEST),
+    "signals": ChannelSettings(policy=Policy.DISCONNECT),
 }
 
 
@@ -89,7 +89,7 @@ async def test_who_subscribes_anew_takes_the_channels_policy_of_now(autojump_clo
         await subscribed(client, "newest", "last", policy="disconnect")
         await subscribed(client, "newest")
         assert queueing(world) == {"newest": ("drop_newest", None), "last": ("disconnect", None)}
-        await reconfigure(world, CHANNELS | {"newest": ChannelSettings(policy="latest", key="seq")})
+        await reconfigure(world, CHANNELS | {"newest": ChannelSettings(policy=Policy.LATEST, key="seq")})
         assert queueing(world)["newest"] == ("drop_newest", None)
         await subscribed(client, "newest")
         assert queueing(world)["newest"] == ("latest", "seq")

@@ -9,6 +9,7 @@ from router.checks import RESERVED_CHANNELS, SettingsError, check_together, misg
 from router.config import ChannelSettings, Config
 from router.events import CHANNELS
 from router.permissions import RolePermissions
+from router.policies import Policy
 from router.toml import Path
 
 SECRET = "a-secret-of-more-than-32-characters"
@@ -86,14 +87,14 @@ def test_tls_takes_a_certificate_and_a_key(config: Config, has: str, lacks: str)
 )
 def test_an_origin_that_no_request_could_have_is_refused(origin: str) -> None:
     said, places = refusal(Config(allowed_origins=("https://good.example.com", origin)))
-    assert said == f"allowed_origins[1] = {origin!r} is no origin; write it as https://example.com:8443"
+    assert said == f"allowed_origins[1] = {origin!r} is not a valid origin; write it as https://example.com:8443"
     assert places == (("allowed_origins", 1),)
 
 
 @pytest.mark.parametrize("proxy", ["", "localhost", "10.0.0.0/33", "10.0.0", "*"])
 def test_a_proxy_is_an_address_or_a_network(proxy: str) -> None:
     said, places = refusal(Config(trusted_proxies=("::1", proxy)))
-    assert said.startswith(f"trusted_proxies[1] = {proxy!r} is no address and no network; write it as 127.0.0.1")
+    assert said.startswith(f"trusted_proxies[1] = {proxy!r} is neither an address nor a network; write it as 127.0.0.1")
     assert places == (("trusted_proxies", 1),)
 
 
@@ -147,8 +148,8 @@ def test_nobody_publishes_connections() -> None:
     check_together(with_channel("connections", subscribe=("admin", "developer")))
 
 
-@pytest.mark.parametrize("policy", [None, "drop_oldest", "drop_newest", "disconnect"])
-def test_a_key_belongs_to_the_policy_latest(policy: str | None) -> None:
+@pytest.mark.parametrize("policy", [None, Policy.DROP_OLDEST, Policy.DROP_NEWEST, Policy.DISCONNECT])
+def test_a_key_belongs_to_the_policy_latest(policy: Policy | None) -> None:
     said, places = refusal(with_channel("orders.*", policy=policy, key="data.id"))
     assert said.startswith('channels."orders.*".key = \'data.id\': only the policy "latest" has a key; set it, ')
     assert places == (("channels", "orders.*", "key"),)
@@ -159,13 +160,13 @@ def test_a_key_belongs_to_the_policy_latest(policy: str | None) -> None:
     "key", ["data", "data.a", "data.a b.0.ä", "event_type", "seq", "timestamp", "channel", "data.$x"]
 )
 def test_keys_that_lead_somewhere(key: str) -> None:
-    check_together(with_channel("signals", policy="latest", key=key))
+    check_together(with_channel("signals", policy=Policy.LATEST, key=key))
 
 
 @pytest.mark.parametrize("key", ["", "sensor", ".data", "data.", "data..a", ".", "Data.a", "data a"])
 def test_a_key_that_leads_nowhere_is_refused(key: str) -> None:
-    said, places = refusal(with_channel("a", policy="latest", key=key))
-    assert said.startswith(f"channels.a.key = {key!r} is no path into an event; write it as data.sensor")
+    said, places = refusal(with_channel("a", policy=Policy.LATEST, key=key))
+    assert said.startswith(f"channels.a.key = {key!r} is not a path into an event; write it as data.sensor")
     assert places == (("channels", "a", "key"),)
 
 

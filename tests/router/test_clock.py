@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.clock import Clock, as_timestamp
+from router.clock import Clock, as_timestamp, timestamp_of
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 YEAR_1900, YEAR_10000 = -2_208_988_800_000, 253_402_300_800_000
@@ -20,6 +20,7 @@ def test_a_timestamp_is_rfc_3339_in_utc_with_milliseconds(times: list[int]) -> N
         text = clock.timestamp(unix_ms)
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", text)
         assert datetime.fromisoformat(text) == EPOCH + timedelta(milliseconds=unix_ms)
+        assert timestamp_of(unix_ms) == text
 
 
 @given(st.lists(MILLISECONDS))

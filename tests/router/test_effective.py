@@ -12,6 +12,7 @@ from router.config import SECRETS, ChannelSettings, Config
 from router.effective import as_data, as_toml
 from router.loading import Flag, Loaded, load
 from router.permissions import RolePermissions
+from router.policies import Policy
 from router.settings import settings as all_settings
 from tests.router.configs import KINDS, SECRET, usable_configs
 
@@ -31,7 +32,7 @@ def test_as_a_file() -> None:
         roles={"shop": RolePermissions(publish=("orders.*",)), "a b": RolePermissions()},
         channels={
             "orders.*": ChannelSettings(description="O", subscribe=("shop",), history_events=0, block=True),
-            "news": ChannelSettings(policy="latest", key="data.n", history_age_s=0.5, schema_file="news.json"),
+            "news": ChannelSettings(policy=Policy.LATEST, key="data.n", history_age_s=0.5, schema_file="news.json"),
         },
     )
     sources = dict.fromkeys(KINDS, "default") | {

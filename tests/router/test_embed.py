@@ -26,10 +26,11 @@ from websockets.exceptions import ConnectionClosed
 from actors import RestartLimitError
 from router import embed, integrations
 from router.auth import KeyConfigError
-from router.config import Config, ConfigError
+from router.config import ChannelSettings, Config, ConfigError
 from router.embed import Router
 from router.feeds.host import HostFeed, HostQueue, RouterClosedError
 from router.feeds.metrics import MetricsFeed
+from router.policies import Policy
 from router.server import Server
 from tests.router.serving import close_of, connect, hear
 
@@ -190,12 +191,19 @@ def test_without_a_configuration_it_has_the_defaults() -> None:
         ({"host": "0.0.0.0"}, "host '0.0.0.0' can be reached from outside and no key is configured"),
         ({"host_queue_events": 0}, "host_queue_events: expected `int` >= 1"),
         ({"jwt_keys": "k" * 40}, "jwt_keys: expected `array`, got `str`"),
+        ({"channels": {"a": ChannelSettings(policy="last")}}, "channels[...].policy: invalid enum value 'last'"),  # type: ignore[arg-type]
+        ({"port": object()}, "a value of a type that no setting has"),
     ],
 )
 def test_a_configuration_made_in_code_is_looked_at(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as failure:
         Router(Config(**settings))
     assert message in str(failure.value)
+
+
+def test_a_policy_given_by_its_name_is_that_policy() -> None:
+    router = Router(Config(channels={"a": ChannelSettings(policy="latest")}))  # type: ignore[arg-type]
+    assert router._config.channels["a"].policy is Policy.LATEST
 
 
 def test_a_port_in_use_is_said_at_once() -> None:

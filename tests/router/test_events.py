@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.events import CHANNELS, EVENT_TYPE_JSON, EventTypeError
+from router.events import CHANNELS, EVENT_TYPE_JSON, MAX_DEPTH, EventTypeError, is_too_deep
 
 TEXT = (["", "text", "é😀\n"], [0, 1.5, True, [], {}])
 BOOL = ([True, False], [0, 1, "true", [], {}])
@@ -200,3 +200,38 @@ def test_event_types_are_remembered_up_to_a_bound() -> None:
     assert len(EVENT_TYPE_JSON) == EVENT_TYPE_JSON.MAX_ENTRIES
     assert EVENT_TYPE_JSON["one.more"] == b'one.more","data":'
     assert list(EVENT_TYPE_JSON) == ["one.more"]
+
+
+# Depth
+
+
+def depth_of(value: Any) -> int:
+    if isinstance(value, dict):
+        value = list(value.values())
+    return 1 + max(map(depth_of, value), default=0) if isinstance(value, list) else 0
+
+
+@pytest.mark.parametrize(
+    "opening", [b'{"a":', b"[", b'["]]}\\\\\\"]",', b'[{},"[]]]]",\n', b'{"[{":1,"\\"[":"]","b" : ']
+)
+@pytest.mark.parametrize("depth", [1, 8, MAX_DEPTH - 1, MAX_DEPTH, MAX_DEPTH + 1, 2 * MAX_DEPTH, 30_000])
+def test_how_deep_data_may_nest(opening: bytes, depth: int) -> None:
+    data = opening * (depth - 1) + b"[]" + (b"}" if opening.startswith(b"{") else b"]") * (depth - 1)
+    assert is_too_deep(data) is (depth > MAX_DEPTH)
+    assert is_too_deep(msgspec.Raw(data)) is (depth > MAX_DEPTH)
+
+
+_nested = st.recursive(
+    st.none() | st.text('[]{}\\"a', max_size=4),
+    lambda parts: st.lists(parts, max_size=4) | st.dictionaries(st.text('[]{}\\"a', max_size=2), parts, max_size=3),
+)
+
+
+@given(_nested, st.integers(0, 25))
+def test_depth_is_what_counts_not_the_number_of_brackets(value: Any, more: int) -> None:
+    for _ in range(more):
+        value = [value, [[]]]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("router.events.MAX_DEPTH", 12)
+        patch.setattr("router.events.SHALLOW_BYTES", 26)
+        assert is_too_deep(json.dumps(value).encode()) is (depth_of(value) > 12)

@@ -8,6 +8,7 @@ from router.config import ChannelSettings, Config
 from router.letters import Reconfigure
 from router.permissions import ROLES, RolePermissions
 from tests.router.harness import WITH_KEY, Client, World, running, seqs
+from tests.router.telling import TRIMMED, at, told
 
 FAMILY = {"orders.*": ChannelSettings(subscribe=("admin", "viewer"), publish=("admin",))}
 SETTINGS = Config(channels=FAMILY, channel_idle_s=100)
@@ -66,6 +67,66 @@ async def test_an_idle_channel_goes_and_comes_back_where_it_was(autojump_clock: 
         assert await publish(client, "orders.1") == 3
 
 
+async def go_and_be_forgotten(world: World) -> None:
+    """`orders.1` has 3 events and `orders.2` 5, by 12:00:00; then so many others that both are forgotten."""
+    client = await world.connect()
+    for name, events in (("orders.1", 3), ("orders.2", 5), *((f"orders.more.{number}", 1) for number in range(10))):
+        for _ in range(events):
+            await publish(client, name)
+        await trio.sleep(102)
+        assert name not in world.state.streams
+
+
+@pytest.mark.parametrize(
+    ("seq", "came"),
+    [
+        (2, [(3, 5, 3, TRIMMED, "inexact"), 6]),
+        (3, [(4, 5, 2, TRIMMED, "inexact"), 6]),
+        (5, [6]),
+        (6, []),
+    ],
+)
+async def test_of_a_channel_that_was_forgotten_no_gap_is_exact(
+    seq: int, came: list[object], autojump_clock: MockClock
+) -> None:
+    """Nobody knows how many events it had."""
+    async with running(Config(channels=FAMILY, channel_idle_s=100, max_channels=10), watched=True) as world:
+        await go_and_be_forgotten(world)
+        client = await world.connect()
+        assert await publish(client, "orders.1") == 6
+        client.subscribe("orders.1", recover={"orders.1": at(world, seq)})
+        await client.reply("subscribed", recovered={"orders.1": len(came) < 2})
+        await world.settle()
+        assert told(client.take(), "orders.1") == came
+
+
+async def test_of_a_channel_that_is_remembered_a_gap_is_exact(autojump_clock: MockClock) -> None:
+    async with running(SETTINGS, watched=True) as world:
+        client = await world.connect()
+        for _ in range(3):
+            await publish(client, "orders.1")
+        await trio.sleep(102)
+        client.subscribe("orders.1", recover={"orders.1": at(world, 1)})
+        await world.settle()
+        assert told(client.take(), "orders.1") == [(2, 3, 2, TRIMMED)]
+
+
+async def test_since_a_time_after_it_went_nothing_of_a_channel_is_missing(autojump_clock: MockClock) -> None:
+    """Its events are gone with it, but it is known when the last one came."""
+    async with running(SETTINGS, watched=True) as world:
+        client = await world.connect()
+        await publish(client, "orders.1")
+        await trio.sleep(102)
+        client.subscribe("orders.1", since="2024-12-29T12:00:00.001Z")
+        await client.reply("subscribed", recovered={"orders.1": True})
+        client.send("unsubscribe", channels=["orders.1"])
+        await client.reply("unsubscribed")
+        client.subscribe("orders.1", since="2024-12-29T12:00:00Z")
+        await client.reply("subscribed", recovered={"orders.1": False})
+        await world.settle()
+        assert told(client.take(), "orders.1") == [(None, 1, None, TRIMMED)]
+
+
 async def test_what_is_kept_of_channels_that_went_does_not_grow(autojump_clock: MockClock) -> None:
     async with running(SETTINGS, watched=True) as world:
         client = await world.connect()
@@ -82,9 +143,18 @@ async def test_where_there_is_no_room_for_another_channel_that_is_said(autojump_
     async with running(Config(channels=FAMILY, max_channels=7)) as world:
         client = await world.subscriber("orders.1")
         client.subscribe("orders.2", "orders.1", "nope", id=1)
-        await client.expect("subscribed", channels=["orders.1"], denied=["nope", "orders.2"])
+        await client.expect(
+            "subscribed",
+            channels=["orders.1"],
+            denied=["nope", "orders.2"],
+            reasons={"nope": "unknown_channel", "orders.2": "unknown_channel"},
+            message="Unknown channels: nope; no room for channel orders.2: the limit max_channels = 7 is reached",
+        )
+        client.subscribe("orders.3", "orders.2")
+        text = "No room for channels orders.3, orders.2: the limit max_channels = 7 is reached"
+        await client.expect("subscribed", channels=[], denied=["orders.3", "orders.2"], message=text)
         client.publish("orders.2", id=2)
-        message = "no room for channel orders.2: max_channels, 7, are in use"
+        message = "no room for channel orders.2: the limit max_channels = 7 is reached"
         await client.expect("error", id=2, code="unknown_channel", message=message)
         client.publish("orders.2")
         await client.expect("error", code="unknown_channel", message=message)

@@ -147,7 +147,7 @@ def test_any_finite_number_may_be_given(given: float, found: float) -> None:
         ({"total_tokens": 1.5}, ValueError, r"total_tokens: expected `int \| null`, got `float` \(got 1.5\)"),
         ({"": 1}, ValueError, "'': a name has 1 to 64 characters"),
         ({"x" * 65: 1}, ValueError, "a name has 1 to 64 characters"),
-        ({f"x{n}": n for n in range(101)}, ValueError, "102 metrics of the host program: 100 are borne"),
+        ({f"x{n}": n for n in range(101)}, ValueError, "102 metrics of the host program: at most 100 are allowed"),
     ],
 )
 def test_numbers_that_cannot_be_used_change_nothing(given: dict[str, Any], kind: type[Exception], message: str) -> None:

@@ -5,6 +5,7 @@ import trio
 from trio.testing import MockClock
 
 from router.config import Config
+from router.events import MAX_DEPTH
 from router.filters import Filter
 from router.hub import Hub
 from tests.router.harness import running
@@ -218,3 +219,26 @@ async def test_no_position_is_told_amid_a_fan_out_that_broke_off(
         await trio.sleep(1)
         [lost, _] = client.take()
         assert short(lost) == gap(1, None, BREAK)
+
+
+async def test_data_of_no_depth_harm_those_who_look_into_them(autojump_clock: MockClock) -> None:
+    """How much room decoders have on the stack depends on who calls them: what one took, another had to give up on."""
+    async with running() as world:
+        publisher, late = await world.connect(), await world.connect()
+        filtered, keyed = await world.connect(), await world.connect()
+        filtered.subscribe("actions", filter={"data.a": {"$exists": True}})
+        await filtered.expect("subscribed")
+        keyed.subscribe("actions", policy="latest", key="data.a")
+        await keyed.expect("subscribed")
+        for depth in [*range(200, 900, 50), MAX_DEPTH, MAX_DEPTH + 1, *range(900, 1010)]:
+            event = '"event_type":"x","data":' + '{"a":' * depth + "1" + "}" * depth
+            for events in (event, f'"events":[{{{event}}}]'):
+                publisher.send_text(f'{{"type":"publish","channel":"actions","id":1,{events}}}')
+                await world.settle()
+                (answer,) = publisher.take()
+                assert answer["type"] == ("published" if depth <= MAX_DEPTH else "error")
+        late.subscribe("actions", last=100, filter={"data.a": {"$exists": True}})
+        await world.settle()
+        seqs = [*range(1, 17)]
+        assert [told(client.take(), "actions") for client in (filtered, keyed, late)] == [seqs, seqs, seqs]
+        assert world.restarts == 0

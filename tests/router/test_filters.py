@@ -485,12 +485,12 @@ OPERATORS = "$eq, $ne, $gt, $gte, $lt, $lte, $in, $nin, $contains, $wildcard, $r
         ({"a": {"$regex": ["x"]}}, 'filter.a.$regex must be a string, not ["x"]'),
         ({"a": {"$exists": "x"}}, 'filter.a.$exists must be true or false, not "x"'),
         ({"a": {"$exists": 1}}, "filter.a.$exists must be true or false, not 1"),
-        ({"a": {"$regex": "("}}, """filter.a.$regex: the pattern "(" can't be used: missing ): ("""),
+        ({"a": {"$regex": "("}}, """filter.a.$regex: the pattern "(" cannot be used: missing ): ("""),
         (
             {"a": {"$regex": "(" * 999}},
-            f"""filter.a.$regex: the pattern "{"(" * 39}… can't be used: missing ): {"(" * 69}""",
+            f"""filter.a.$regex: the pattern "{"(" * 39}… cannot be used: missing ): {"(" * 69}""",
         ),
-        ({"a": {"$regex": "é("}}, """filter.a.$regex: the pattern "é(" can't be used: missing ): é("""),
+        ({"a": {"$regex": "é("}}, """filter.a.$regex: the pattern "é(" cannot be used: missing ): é("""),
         ({"a": {"$in": "x" * 38}}, f'filter.a.$in must be a list, not "{"x" * 38}"'),
         ({"a": {"$in": "x" * 39}}, f'filter.a.$in must be a list, not "{"x" * 39}…'),
         ({"a": {"$gt": ["x" * 90]}}, f'filter.a.$gt must be a number or a string, not ["{"x" * 38}…'),
@@ -525,19 +525,19 @@ def test_a_regex_that_re2_does_not_know_is_refused(pattern: str, capfd: pytest.C
     ],
 )
 def test_a_text_that_is_no_json_is_refused(text: bytes) -> None:
-    assert refusal(text).startswith("filter: no JSON that can be read (")
-    assert refusal(Raw(text)).startswith("filter: no JSON that can be read (")
+    assert refusal(text).startswith("filter: not valid JSON (")
+    assert refusal(Raw(text)).startswith("filter: not valid JSON (")
 
 
 @pytest.mark.parametrize("source", [{"a": float("nan")}, {"a": float("inf")}, {"a": {1}}, {("a",): 1}, object()])
 def test_an_object_that_is_no_json_is_refused(source: Json) -> None:
-    assert refusal(source).startswith("filter: no JSON value (")
+    assert refusal(source).startswith("filter: not a JSON value (")
 
 
 def test_an_object_that_holds_itself_is_refused() -> None:
     source: dict[str, Json] = {}
     source["a"] = source
-    assert refusal(source).startswith("filter: no JSON value (")
+    assert refusal(source).startswith("filter: not a JSON value (")
 
 
 @pytest.mark.parametrize(
@@ -613,14 +613,14 @@ def test_no_depth_of_a_filter_breaks_its_refusal(depth: int) -> None:
 def test_a_pattern_of_1000_characters_is_read_and_a_longer_one_refused(operator: str) -> None:
     assert on_a(operator, "a" * 1000, "a" * 1000)
     assert refusal({"data.a": {operator: "a" * 1001}}) == (
-        f"""filter.data.a.{operator}: the pattern "{"a" * 39}… can't be used: """
+        f"""filter.data.a.{operator}: the pattern "{"a" * 39}… cannot be used: """
         "it has 1001 characters, at most 1000 are read"
     )
 
 
 def test_the_patterns_of_a_filter_are_bounded_together() -> None:
     assert matches({"data.a": {"$regex": r"\pL"}, "data.b": {"$wildcard": "*?*"}}, {"a": "é", "b": "x"})
-    too_large = "can't be used: too large, all of a filter's may take 1500 RE2 instructions"
+    too_large = "cannot be used: too large, all of a filter's may take 1500 RE2 instructions"
     assert refusal({"data.a": {"$regex": r"\pL"}, "data.b": {"$regex": r"\pL"}}).endswith(too_large)
     assert refusal({"data.a": {"$regex": r"\pL"}, "data.b": {"$wildcard": "?" * 100}}).endswith(too_large)
     assert refusal({"data.a": {"$regex": r"\pL\pL"}}).endswith(too_large)
@@ -748,6 +748,20 @@ def test_what_is_no_stored_event_is_an_error(text: bytes) -> None:
 
 def asked(source: Json, data: bytes) -> bool:
     return filters.compile(source).matches(Candidate("c", "t", "e", 1, Raw(data)))
+
+
+def test_an_event_that_is_deeper_than_the_stack_has_all_but_its_data() -> None:
+    met, wanted = set(), filters.compile({"channel": "c", "timestamp": "t", "event_type": "e", "seq": 7})
+    missing = filters.compile({"data": {}, "data.a": {"$exists": False}})
+    for depth in [*range(200, 900, 50), *range(900, 1100), 30_000]:
+        for data in (b'{"a":' * depth + b"1" + b"}" * depth, b'{",\\"data\\":":' + b"[" * depth + b"]" * depth + b"}"):
+            text = b'{"channel":"c","timestamp":"t","event_type":"e","data":%b,"seq":7}' % data
+            for stored in (text, memoryview(text)):
+                candidate = Candidate.from_json(stored)
+                assert wanted.matches(candidate)
+                met.add(bytes(candidate.data) == data)
+                assert bytes(candidate.data) == data or missing.matches(candidate)
+    assert met == {True, False}
 
 
 @pytest.mark.parametrize("number", [b"1e999", b"9" * 5000, b"-" + b"9" * 5000])

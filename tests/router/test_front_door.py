@@ -161,7 +161,7 @@ async def test_a_subprotocol_is_selected_wherever_it_is_offered(offer: list[str]
         (handshake(host="example.com"), 403, "permission_denied", "loopback"),
         (b"GET / HTTP/1.1\r\nX: " + b"x" * 16384, 431, "payload_too_large", "over 16384 bytes"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "invalid_message", "TLS"),
-        (b"NONSENSE\r\n\r\n", 400, "invalid_message", "no HTTP request"),
+        (b"NONSENSE\r\n\r\n", 400, "invalid_message", "not an HTTP request"),
         (b"GET / HTTP/1.1\r\n\r\n", 400, "invalid_message", "Host"),
         (get("//healthz"), 400, "invalid_message", "one slash"),
         (get("/x", "Authorization: Bearer a", "Authorization: Bearer b"), 400, "invalid_message", "given once"),

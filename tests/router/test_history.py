@@ -17,9 +17,20 @@ from router.history import Ring
 from router.letters import Emit
 from tests.router.harness import WITH_KEY, Json, World, running
 from tests.router.lanes.streams import event_batch
-from tests.router.telling import at, publish, told
+from tests.router.telling import TRIMMED, at, away, publish, told
 
 # The ring
+
+
+def timed(first_seq: int, *events: tuple[int, int]) -> Batch:
+    """A batch of events, each published at a time, in Unix milliseconds, and so much longer than it has to be."""
+    stream, clock = Stream("a", first_seq - 1), Clock()
+    for unix_ms, size in events:
+        stream.stamp(unix_ms, clock)
+        stream.append([Emit("a", "x", b'{"x":"%b"}' % (b"x" * size))])
+    batch = stream.flush("e")
+    assert batch is not None
+    return batch
 
 
 def seqs_in(ring: Ring, after: int = 0) -> list[int]:
@@ -36,24 +47,34 @@ def joins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("router.history._JOIN", 3)
 
 
+#: Of one batch: how long after the one before each event came, and how much longer it is than it has to be.
+BATCHES = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 50)), min_size=1, max_size=5)
+
+
 @pytest.mark.usefixtures("joins")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    sizes=st.lists(st.lists(st.integers(0, 50), min_size=1, max_size=5), max_size=12),
+    batches=st.lists(BATCHES, max_size=12),
     max_events=st.integers(0, 8),
-    max_bytes=st.integers(1, 800),
-    max_age_ms=st.none() | st.integers(1, 4),
+    max_bytes=st.integers(1, 1200),
+    max_age_ms=st.none() | st.integers(1, 12),
 )
 def test_it_holds_the_newest_events_that_the_bounds_allow(
-    sizes: list[list[int]], max_events: int, max_bytes: int, max_age_ms: int | None
+    batches: list[list[tuple[int, int]]], max_events: int, max_bytes: int, max_age_ms: int | None
 ) -> None:
     ring = Ring(max_events, max_bytes, max_age_ms)
     frames: list[tuple[int, int, int]] = []  # seq, bytes, time
-    for now, batch_sizes in enumerate(sizes):
-        batch = event_batch("a", ring.last + 1, batch_sizes)
-        for n in range(len(batch)):
-            frames.append((ring.last + 1 + n, batch.ends[n] - batch.offset(n), now))
-        ring.append(batch, now)
+    now = 0
+    for steps in batches:
+        events = []
+        for step, size in steps:
+            now += step
+            events.append((now, size))
+        batch = timed(ring.last + 1, *events)
+        for n, (time, _) in enumerate(events):
+            frames.append((ring.last + 1 + n, batch.ends[n] - batch.offset(n), time))
+        ring.append(batch)
+        ring.expire(now)
         expected: list[int] = []
         total = 0
         for seq, size, time in reversed(frames):
@@ -66,6 +87,8 @@ def test_it_holds_the_newest_events_that_the_bounds_allow(
         assert ring.last == frames[-1][0]
         assert ring.first == (expected[0] if expected else ring.last + 1)
         assert ring.size == sum(size for seq, size, _ in frames if seq in expected)
+        gone = [time for seq, _, time in frames if seq not in expected]
+        assert ring.newest_gone == (Clock().timestamp(gone[-1]).encode() if gone else b"")
         assert ring.is_sound()
         for after in range(ring.last + 1):
             assert seqs_in(ring, after) == [seq for seq in expected if seq > after]
@@ -74,20 +97,21 @@ def test_it_holds_the_newest_events_that_the_bounds_allow(
 @given(
     steps=st.lists(
         st.lists(st.integers(0, 50), min_size=1, max_size=5)
-        | st.tuples(st.integers(0, 8), st.integers(1, 800), st.none() | st.integers(1, 4)),
+        | st.tuples(st.integers(0, 8), st.integers(1, 1200), st.none() | st.integers(1, 4)),
         max_size=12,
     )
 )
 def test_it_takes_other_bounds_at_once(steps: list[list[int] | tuple[int, int, int | None]]) -> None:
     """What a smaller bound has let go of does not come back under a larger one."""
-    max_events, max_bytes, max_age_ms = 5, 400, None
+    max_events, max_bytes, max_age_ms = 5, 600, None
     ring = Ring(max_events, max_bytes, max_age_ms)
     held: list[tuple[int, int, int]] = []  # seq, bytes, time
     for now, step in enumerate(steps):
         if isinstance(step, list):
-            batch = event_batch("a", ring.last + 1, step)
+            batch = timed(ring.last + 1, *((now, size) for size in step))
             held += [(ring.last + 1 + n, batch.ends[n] - batch.offset(n), now) for n in range(len(batch))]
-            ring.append(batch, now)
+            ring.append(batch)
+            ring.expire(now)
         else:
             max_events, max_bytes, max_age_ms = step
             ring.set_bounds(*step, now)
@@ -107,7 +131,7 @@ def test_events_that_came_singly_are_joined(joins: None) -> None:
     ring = Ring(100, 10_000)
     singly = [event_batch("a", seq, [seq]) for seq in range(1, 8)]
     for batch in singly:
-        ring.append(batch, 0)
+        ring.append(batch)
     assert [len(part) for part in ring.after(0)] == [3, 3, 1]
     assert [len(part) for part in ring.after(1)] == [2, 3, 1]
     frames = b"".join(bytes(part.buffer) for part in ring.after(0))
@@ -118,28 +142,37 @@ def test_events_that_came_singly_are_joined(joins: None) -> None:
 def test_large_batches_are_not_joined(joins: None) -> None:
     ring = Ring(100, 1 << 20)
     for first, sizes in ((1, [0]), (2, [0]), (3, [0, 0, 0]), (6, [0]), (7, [3000]), (8, [0])):
-        ring.append(event_batch("a", first, sizes), 0)
+        ring.append(event_batch("a", first, sizes))
     assert [len(part) for part in ring.after(0)] == [1, 1, 3, 1, 1, 1]
 
 
-def test_what_is_joined_goes_by_the_age_of_its_first_where_they_are_about_as_old(joins: None) -> None:
-    ring = Ring(100, 10_000, 300)
-    for seq, now in enumerate((0, 50, 100), 1):
-        ring.append(event_batch("a", seq), now)
-    ring.expire(299)
-    assert [len(part) for part in ring.after(0)] == [3]
-    ring.expire(300)
-    assert seqs_in(ring) == []
-    for seq, now in enumerate((300, 350, 401), 4):
-        ring.append(event_batch("a", seq), now)
-    ring.expire(600)
-    assert seqs_in(ring) == [5, 6]
+@pytest.mark.parametrize("before", [None, 86_400_000])
+@pytest.mark.parametrize("events", [31, 32, 33, 64])
+def test_each_event_goes_by_its_own_age_though_it_was_joined_with_others(events: int, before: int | None) -> None:
+    """Also where the age that counts is set, or made less, when they were joined long ago."""
+    ring, minute = Ring(100, 1 << 20, before), 60_000
+    for seq in range(1, events + 1):
+        ring.append(timed(seq, (seq * minute, 0)))
+    ring.set_bounds(100, 1 << 20, 10 * minute, events * minute)
+    assert seqs_in(ring) == [*range(events - 9, events + 1)]
+    ring.expire(events * minute + 59_999)
+    assert ring.events == 10
+    ring.expire(events * minute + 60_000)
+    assert seqs_in(ring) == [*range(events - 8, events + 1)]
+    assert ring.is_sound()
+
+
+def test_an_age_beyond_all_times_lets_nothing_go() -> None:
+    ring = Ring(10, 1000, 10**18)
+    ring.append(timed(1, (1, 0)))
+    ring.expire(1000)
+    assert seqs_in(ring) == [1]
 
 
 def test_what_is_too_old_goes_without_a_new_event_too() -> None:
     ring = Ring(10, 1000, 60)
-    ring.append(event_batch("a", 1, [0, 0]), 0)
-    ring.append(event_batch("a", 3), 30)
+    ring.append(timed(1, (0, 0), (0, 0)))
+    ring.append(timed(3, (30, 0)))
     ring.expire(59)
     assert seqs_in(ring) == [1, 2, 3]
     ring.expire(60)
@@ -149,31 +182,32 @@ def test_what_is_too_old_goes_without_a_new_event_too() -> None:
 
 
 def test_it_hands_out_references() -> None:
-    ring, batch = Ring(10, 1000), event_batch("a", 1, [0, 0, 0])
-    ring.append(batch, 0)
+    ring, batch = Ring(10, 1000, 10), timed(1, (0, 0), (1, 0), (2, 0))
+    ring.append(batch)
     (part,) = ring.after(1)
     assert part.batch is batch
     part.start = part.stop
     assert seqs_in(ring) == [1, 2, 3]
+    ring.expire(10)
+    assert [each.batch is batch for each in ring.after(0)] == [True]
+    assert seqs_in(ring) == [2, 3]
 
 
-@pytest.mark.parametrize("tamper", ["events", "size", "_kept_since"])
+@pytest.mark.parametrize("tamper", ["events", "size"])
 def test_parts_that_do_not_agree_are_found(tamper: str) -> None:
     ring = Ring(10, 1000)
-    ring.append(event_batch("a", 1, [0, 0]), 0)
+    ring.append(event_batch("a", 1, [0, 0]))
     assert ring.is_sound()
-    if tamper == "_kept_since":
-        ring._kept_since.clear()
-    else:
-        setattr(ring, tamper, 1)
+    setattr(ring, tamper, 1)
     assert not ring.is_sound()
 
 
 def test_a_new_epoch_forgets_all() -> None:
-    ring = Ring(10, 1000)
-    ring.append(event_batch("a", 1, [0, 0]), 0)
+    ring = Ring(1, 1000, last=7, newest_gone=b"some time", doubtful=5)
+    ring.append(timed(8, (0, 0), (0, 0)))
     ring.restart()
     assert (seqs_in(ring), ring.first, ring.last, ring.is_sound()) == ([], 1, 0, True)
+    assert (ring.newest_gone, ring.doubtful) == (b"", 0)
 
 
 @given(
@@ -288,7 +322,9 @@ async def test_history_since_a_time(autojump_clock: MockClock) -> None:
         assert (await asked(world, since="2024-12-29T12:03:00Z"))["seqs"] == [5, 6]
         answer = await asked(world, since="2024-12-29T12:02:00.001Z")
         assert (answer["seqs"], answer["complete"]) == ([5, 6], True)
-        answer = await asked(world, since="2024-12-29T12:01:30Z")
+        answer = await asked(world, since="2024-12-29T12:01:00.001Z")
+        assert (answer["seqs"], answer["complete"]) == ([3, 4, 5, 6], True)
+        answer = await asked(world, since="2024-12-29T12:01:00Z")
         assert (answer["seqs"], answer["complete"]) == ([3, 4, 5, 6], False)
         answer = await asked(world, since="2024-12-29T13:00:00Z")
         assert (answer["seqs"], answer["complete"]) == ([], True)
@@ -339,7 +375,8 @@ async def test_history_of_a_familys_channel_that_is_new(autojump_clock: MockCloc
         client.send("history", channel="orders.1", id=1)
         await client.expect("history", id=1, events=[], complete=True, more=False)
         client.send("history", channel="orders.2", id=2)
-        await client.expect("error", id=2, code="unknown_channel")
+        text = "no room for channel orders.2: the limit max_channels = 7 is reached"
+        await client.expect("error", id=2, code="unknown_channel", message=text)
 
 
 async def test_history_needs_permission(autojump_clock: MockClock) -> None:
@@ -372,6 +409,78 @@ async def test_what_is_too_old_is_held_no_more(autojump_clock: MockClock) -> Non
         assert (answer["seqs"], answer["complete"]) == ([3], False)
         await trio.sleep(60)
         assert world.state.streams["signals"].ring.events == 0
+
+
+#: Each with whether nothing is missing, where the only event is gone.
+WAYS = [({"last": 5}, False), ({"since": "2024-12-29T12:00:00Z"}, False), ({"since": "2024-12-29T12:00:00.001Z"}, True)]
+
+
+@pytest.mark.parametrize(("fields", "complete"), [*WAYS, ({}, False), ({"after": 0}, False), ({"after": 1}, True)])
+async def test_what_is_as_old_as_it_may_be_is_told_no_more(
+    fields: dict[str, Any], complete: bool, autojump_clock: MockClock
+) -> None:
+    """To the millisecond, though nothing else has happened meanwhile."""
+    async with running(Config(history_age_s=60)) as world:
+        await publish(world, 1)
+        if "after" in fields:
+            fields = fields | {"after": at(world, fields["after"])}
+        client = await world.connect()
+        await trio.sleep(59.999)
+        client.send("history", channel="signals", last=5)
+        assert len((await client.reply("history"))["events"]) == 1
+        await trio.sleep(0.001)
+        client.send("history", channel="signals", **fields)
+        await client.expect("history", events=[], complete=complete, more=False)
+
+
+@pytest.mark.parametrize(("options", "complete"), [*WAYS, ({"recover": 0}, False), ({"recover": 1}, True)])
+async def test_nor_is_it_sent_to_a_new_subscription(
+    options: dict[str, Any], complete: bool, autojump_clock: MockClock
+) -> None:
+    async with running(Config(history_age_s=60)) as world:
+        await publish(world, 1)
+        if "recover" in options:
+            options = {"recover": {"signals": at(world, options["recover"])}}
+        client = await world.connect()
+        await trio.sleep(60)
+        client.subscribe("signals", **options)
+        await client.expect("subscribed", recovered={"signals": complete or "last" in options})
+        await world.settle()
+        start = None if "since" in options else 1
+        assert told(client.take()) == ([] if complete or "last" in options else [(start, 1, start, TRIMMED)])
+
+
+async def test_nor_is_it_sent_by_a_resume(autojump_clock: MockClock) -> None:
+    async with running(Config(history_age_s=60, heartbeat_s=1000)) as world:
+        client = await world.subscriber("signals")
+        await publish(world, 1)
+        await trio.sleep(30)
+        await publish(world, 1)
+        await away(world, client)
+        await trio.sleep(29)
+        back = await world.connect("resume=1", resume=client.token)
+        await trio.sleep(1)
+        back.send("resume", positions={"signals": at(world, 0)})
+        await world.settle()
+        assert told(back.take()) == [(1, 1, 1, TRIMMED), 2]
+
+
+@pytest.mark.parametrize("held", [0, 1])
+async def test_since_a_time_nothing_is_missing_where_what_is_gone_is_older(
+    held: int, autojump_clock: MockClock
+) -> None:
+    async with running(Config(history_events=held)) as world:
+        await publish(world, 2)
+        await trio.sleep(60)
+        answer = await asked(world, since="2024-12-29T12:00:00.001Z")
+        assert (answer["seqs"], answer["complete"]) == ([], True)
+        answer = await asked(world, since="2024-12-29T12:00:00Z")
+        assert (answer["seqs"], answer["complete"]) == ([2] * held, False)
+        client = await world.connect()
+        client.subscribe("signals", since="2030-01-01T00:00:00Z")
+        await client.expect("subscribed", recovered={"signals": True})
+        await world.settle()
+        assert told(client.take()) == []
 
 
 async def test_without_history_nothing_is_held(autojump_clock: MockClock) -> None:

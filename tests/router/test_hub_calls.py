@@ -41,7 +41,7 @@ async def test_a_run_that_cannot_be_published_does_not_hold_up_the_others(autoju
         assert answers[0] == answers[3] == Receipt(1, 1, 0)
         refusals = [answer for answer in answers if isinstance(answer, Refusal)]
         assert [refusal.message for refusal in refusals] == [
-            "no room for channel orders.2: max_channels, 7, are in use",
+            "no room for channel orders.2: the limit max_channels = 7 is reached",
             "Unknown channel: nope",
         ]
 

@@ -3,16 +3,17 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import UNSET
+from msgspec import UNSET, Raw
 
 from router.access import Grants
 from router.channels import Channels
 from router.clock import Clock
 from router.config import Config
-from router.events import EVENT_TYPE_JSON
+from router.events import EVENT_TYPE_JSON, MAX_DEPTH, TOO_DEEP
 from router.frames import Binary
 from router.intake import Intake
 from router.letters import Events, Item, SubscribeTo
@@ -240,10 +241,45 @@ def test_what_can_be_read_can_be_checked_however_deep_it_is() -> None:
         ):
             [item] = side.items(payload)
             met.add(item if isinstance(item, bytes) else type(item))
-    [refused] = met - {Events}
     assert Events in met
-    assert isinstance(refused, bytes)
-    assert said(refused) == {"type": "error", "code": "invalid_json", "message": "Invalid JSON format"}
+    refused = [said(item) for item in met if isinstance(item, bytes)]
+    assert {"type": "error", "code": "invalid_json", "message": "Invalid JSON format"} in refused
+    assert {(error["code"], error.get("index")) for error in refused} == {
+        ("invalid_json", None),
+        ("invalid_message", None),
+        ("invalid_message", 0),
+    }
+
+
+def test_data_that_not_every_reader_could_decode_are_refused() -> None:
+    def deep(levels: int) -> Any:
+        return Raw(b'{"a":' * levels + b'"}]"' + b"}" * levels)
+
+    def error(message: dict[str, Any]) -> dict[str, Any]:
+        return side.error(msgspec.json.encode(message))
+
+    side, wide = Side(), {"a": [{"b": ["}]"]}] * MAX_DEPTH}
+    good, bad = {"event_type": "x", "data": deep(MAX_DEPTH)}, {"event_type": "x", "data": deep(MAX_DEPTH + 1)}
+    assert len(flat([side.item(msgspec.json.encode(batch(good, good)))])) == 2
+    assert isinstance(side.item(publish(wide)), Events)
+    assert error(publish(id=1, **bad)) == {"code": "invalid_message", "message": TOO_DEEP, "id": 1}
+    said_of_one = {"code": "invalid_message", "message": f"events[1].{TOO_DEEP}", "id": 1, "index": 1}
+    assert error(batch(good, bad, id=1)) == said_of_one
+    run = [publish({"a": 1}), publish(**bad), publish({"a": 2})]
+    assert [type(item) for item in side.items(*map(msgspec.json.encode, run))] == [Events, bytes, Events]
+
+
+@pytest.mark.parametrize("key", ["", ".", "data.", ".data", "data..sensor", "nope", "sensor.data", "Data", " data"])
+@pytest.mark.parametrize("policy", ["latest", "drop_oldest"])
+def test_a_key_that_leads_nowhere_in_any_event_is_refused(key: str, policy: str) -> None:
+    error = Side().error({"type": "subscribe", "channels": ["signals"], "id": 1, "policy": policy, "key": key})
+    text = f"key: {key!r} is not a path into an event; write it as data.sensor or data.items.0.id"
+    assert error == {"code": "invalid_message", "message": text, "id": 1}
+
+
+def test_of_a_long_key_the_beginning_is_told() -> None:
+    error = Side().error({"type": "subscribe", "channels": ["signals"], "policy": "latest", "key": "k" * 9999})
+    assert error["message"].startswith(f"key: '{'k' * 64}' is not a path into an event")
 
 
 # The order of the checks

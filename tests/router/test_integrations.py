@@ -72,7 +72,7 @@ def host() -> Iterator[Host]:
     [
         ({"id": "1"}, "id: the value is not of type \"integer\" (got '1')"),
         ({}, "data.id is missing"),
-        ({"id": msgspec.Raw(b"nope")}, "data: can't be read (JSON is malformed: invalid character (byte 10))"),
+        ({"id": msgspec.Raw(b"nope")}, "data: cannot be read (JSON is malformed: invalid character (byte 10))"),
         ({"id": msgspec.Raw(b"1e999")}, "data[...]: number out of range"),
     ],
 )
@@ -318,6 +318,13 @@ class Unwilling:
         return "Unwilling()"
 
 
+def nested(depth: int) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    for _ in range(depth - 1):
+        data = {"a": data}
+    return data
+
+
 def circle() -> list[Any]:
     ring: list[Any] = []
     ring.append(ring)
@@ -336,6 +343,10 @@ MISTAKES: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: api.broadcast("orders.*", "x"), ValueError, "channel 'orders.*': there is no such channel"),
     (lambda: api.broadcast(1, "x"), TypeError, "channel must be a string (got 1)"),  # type: ignore[arg-type]
     (lambda: api.broadcast([], "x"), TypeError, "channel must be a string (got [])"),  # type: ignore[arg-type]
+    # Depth
+    (lambda: api.broadcast("tasks", "x", nested(513)), ValueError, "data nests deeper than 512 lists and objects"),
+    (lambda: api.send_to_user("u", "x", nested(513)), ValueError, "data nests deeper than 512 lists and objects"),
+    (lambda: api.broadcast("tasks", "x", nested(2000)), ValueError, "a: maximum recursion depth exceeded"),
     # The event type
     (lambda: api.broadcast("tasks", "two words"), ValueError, "event_type must be 1 to 128 characters"),
     (lambda: api.broadcast("tasks", ""), ValueError, "event_type must be 1 to 128 characters"),

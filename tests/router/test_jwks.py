@@ -383,7 +383,9 @@ def test_locations_that_are_refused(location: str, expected: str) -> None:
 def test_an_address_without_tls_is_warned_of() -> None:
     with capture_logs() as logs:
         authenticator("http://id.example/keys?apikey=1")
-    assert [(entry["event"], entry["source"]) for entry in logs] == [("jwks_without_tls", "http://id.example/keys")]
+    assert [(entry["event"], entry["source"]) for entry in logs] == [
+        ("jwks is fetched without TLS", "http://id.example/keys")
+    ]
     with capture_logs() as logs:
         authenticator("https://id.example/keys")
         authenticator("http://localhost:8080/keys")
@@ -532,7 +534,7 @@ async def test_when_a_fetch_fails_the_held_keys_go_on(provider: Provider) -> Non
             assert (await auth.verify(token("e1"))).user_id == "e1"
         assert await refusal(auth, token("e2")) == UNKNOWN_KID
     assert [(entry["log_level"], entry["event"], entry["keys_held"]) for entry in logs] == [
-        ("warning", "jwks_refresh_failed", 1)
+        ("warning", "jwks could not be fetched again", 1)
     ]
     assert "HTTP status 503" in logs[0]["error"]
     assert "hunter2" not in str(logs)
@@ -563,7 +565,7 @@ async def test_left_out_keys_are_logged_once(provider: Provider) -> None:
         clock.now += 300
         await auth.verify(token("e1"))
     assert len(provider.paths) == 2
-    assert [entry["event"] for entry in logs] == ["jwks_keys_ignored"]
+    assert [entry["event"] for entry in logs] == ["jwks has keys that are ignored"]
     assert "symmetric" in logs[0]["keys"][0]
     assert "c2VjcmV0" not in str(logs)
 

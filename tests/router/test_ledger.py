@@ -13,11 +13,12 @@ from router.fanning import FanOut
 from router.ledger import Ledger
 from router.outbox import Outbox, Past, Piece
 from router.paths import Path
-from router.queues import Gap, Policy, Queue
+from router.policies import Policy
+from router.queues import Gap, Queue
 from router.state import RouterState
 from tests.router.harness import Client, World, running
 from tests.router.lanes.streams import STEADY
-from tests.router.telling import at, away, publish
+from tests.router.telling import at, away, gap, publish, told
 from tests.router.test_outbox import send
 from tests.router.test_policies import keyed
 
@@ -52,6 +53,49 @@ async def test_what_is_in_flight_waits(autojump_clock: MockClock) -> None:
         client.flow()
         await world.settle()
         assert ledger_of(world, client) == Ledger(offered=6, matched=6, delivered=5, dropped={"slow_consumer": 1})
+
+
+async def test_what_is_partly_out_when_the_session_is_taken_over_is_delivered_there(
+    autojump_clock: MockClock,
+) -> None:
+    async with running(Config(outbox_events=4)) as world:
+        elder = await world.subscriber("signals")
+        elder.stall(10)
+        await publish(world, 1)
+        heir = await world.connect("resume=1", resume=elder.token)
+        assert heir.connected["positions"] == {"signals": at(world, 1)}
+        await publish(world, 6)
+        assert ledger_of(world, heir) == Ledger(7, 0, 7, delivered=1, queued=4, dropped={"slow_consumer": 2})
+        elder.flow()
+        assert (await elder.ended())[0] == 4502
+        assert told(elder.take()) == [1]
+        heir.send("get_subscriptions")
+        await world.settle()
+        assert told(heir.take()) == [gap(2, 3), 4, 5, 6, 7]
+        assert ledger_of(world, heir) == Ledger(7, 0, 7, delivered=5, dropped={"slow_consumer": 2})
+
+
+async def test_over_a_stream_what_it_was_given_is_delivered_and_comes_again_if_it_is_asked_for(
+    autojump_clock: MockClock,
+) -> None:
+    """How much of it is out nobody knows: without positions it is not repeated."""
+    async with running() as world:
+        client = await world.subscriber("signals", plain=True)
+        client.stall(300)
+        await publish(world, 5)
+        await publish(world, 2)
+        assert told(client.take()) == [1, 2]
+        assert ledger_of(world, client) == Ledger(7, 0, 7, delivered=5, queued=2)
+        await away(world, client)
+        client = await world.connect(resume=client.token, plain=True)
+        await world.settle()
+        assert told(client.take()) == [6, 7]
+        await away(world, client)
+        client = await world.connect("resume=1", resume=client.token, plain=True)
+        client.send("resume", positions={"signals": at(world, 2)})
+        await world.settle()
+        assert told(client.take()) == [3, 4, 5, 6, 7]
+        assert ledger_of(world, client) == Ledger(7, 0, 7, delivered=7, resent=5)
 
 
 async def test_what_a_filter_leaves_out_and_what_is_replaced(autojump_clock: MockClock) -> None:
@@ -163,7 +207,7 @@ class Sums(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES), policy=st.sampled_from(Policy), key=st.sampled_from([None, "data.k"]))
     def ask_anew(self, name: str, policy: Policy, key: str | None) -> None:
-        self.queues[name].set_policy(policy, None if key is None else Path(key))
+        self.queues[name].set_policy(policy, None if key is None else Path(key), "e", self.seqs[name])
 
     @rule(max_events=st.integers(1, 15), max_bytes=st.integers(1, 2000))
     def limit(self, max_events: int, max_bytes: int) -> None:

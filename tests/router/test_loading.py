@@ -426,7 +426,7 @@ def test_what_does_not_go_together_is_told_with_the_place_of_whoever_said_it(fil
     [
         ("\nhost = '0.0.0.0'", 2, "host '0.0.0.0' can be reached from outside and no key"),
         ("tls_key_file = 'a'", 1, "tls_key_file is set and tls_certificate_file is not"),
-        ("allowed_origins = [\n'https://a.example',\n'b']", 1, "allowed_origins[1] = 'b' is no origin"),
+        ("allowed_origins = [\n'https://a.example',\n'b']", 1, "allowed_origins[1] = 'b' is not a valid origin"),
         ("port = 1\n[channels.a]\n[channels.global]", 3, "channels.global: the name has a meaning of its own"),
         ("[channels.a]\ndescription = ''\nsubscribe = ['viewr']", 3, "channels.a.subscribe[0] = 'viewr': roles has no"),
         ("port = 1\nmax_channels = 6\n[channels.a]", 2, "max_channels = 6 is less than the 7"),

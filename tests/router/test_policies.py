@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 
 import pytest
+from msgspec import Raw
 from trio.testing import MockClock
 
 from router.batches import Batch, Slice
@@ -11,13 +12,15 @@ from router.clock import Clock
 from router.config import Config
 from router.engine.memory import Stream
 from router.errors import GapReason
+from router.filters import Candidate
 from router.letters import Emit
 from router.outbox import Outbox, Past
 from router.paths import Path
-from router.queues import Gap, Policy, Queue
+from router.policies import Policy
+from router.queues import Gap, Queue
 from tests.router.harness import Client, World, running
 from tests.router.lanes.streams import event_batch
-from tests.router.telling import SLOW, away, gap, publish, told
+from tests.router.telling import SLOW, at, away, gap, publish, told
 from tests.router.test_outbox import ROOMY, entries_of, events, send
 from tests.router.test_outbox import gap as lost
 
@@ -163,6 +166,46 @@ async def test_options_change_with_the_next_event(autojump_clock: MockClock) -> 
         assert told(client.take()) == [1, gap(2, 3), 4, 5, 13, gap(14, 15)]
 
 
+@pytest.mark.parametrize("where", ["in flight", "waiting", "in a replay"])
+async def test_what_came_before_the_policy_was_latest_stays_when_it_comes_back(
+    where: str, autojump_clock: MockClock
+) -> None:
+    async with running() as world:
+        client = await slow(world, "drop_oldest")
+        await publish(world, 2)
+        if where != "in flight":
+            await away(world, client)
+            client = await world.connect("resume=1", resume=client.token)
+            client.stall()
+            if where == "in a replay":
+                client.send("resume", positions={"signals": at(world, 0)})
+        client.subscribe("signals", policy="latest")
+        await world.settle()
+        await publish(world, 1)
+        await publish(world, 1)
+        client.vanish()
+        await world.settle()
+        back = await world.connect(resume=client.token)
+        await world.settle()
+        assert told(back.take()) == [1, 2, 3, 5]
+
+
+async def test_after_a_new_epoch_the_latest_replaces_what_comes_back_of_it(autojump_clock: MockClock) -> None:
+    async with running() as world:
+        client = await world.connect()
+        client.subscribe("signals", policy="latest")
+        await world.settle()
+        client.stall()
+        await publish(world, 3)
+        world.state.begin_epoch()
+        await publish(world, 1)
+        await publish(world, 1)
+        await away(world, client)
+        back = await world.connect(resume=client.token)
+        await world.settle()
+        assert told(back.take()) == [1, 2, 3, gap(4, None, "epoch_changed"), 2]
+
+
 async def test_a_detached_session_keeps_to_its_policies(autojump_clock: MockClock) -> None:
     async with running(Config(detached_events=3)) as world:
         clients = {policy: await slow(world, policy) for policy in Policy}
@@ -248,6 +291,34 @@ def test_an_event_without_the_path_has_the_key_null() -> None:
 
 
 @pytest.mark.parametrize(
+    "data",
+    [
+        b'{"n":1e999,"k":["\\ud800"]}',  # half a character, which the number before it keeps from msgspec
+        *(b'{"k":' + b"[" * depth + b"]" * depth + b"}" for depth in (*range(900, 1000), 30_000)),
+    ],
+    ids=len,
+)
+def test_what_cannot_be_encoded_has_a_key_too(data: bytes) -> None:
+    candidate = Candidate("c", "t", "e", 1, Raw(data))
+    assert hash(Path("data.k").key(candidate)) == hash(Path("data.k").key(candidate))
+
+
+def test_where_keys_cannot_be_found_the_outbox_is_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(batch: Batch, path: Path | None) -> list[object]:
+        raise RecursionError
+
+    outbox, queue = Outbox(10, ROOMY), Queue("a", Policy.LATEST, Path("data.k"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Batch, "keys", fail)
+        with pytest.raises(RecursionError):
+            outbox.put(queue, keyed(1, "a"))
+    assert not outbox
+    assert outbox.take(ROOMY) == []
+    outbox.put(queue, keyed(2, "a"))
+    assert [piece.events_left for piece in outbox.take(ROOMY)] == [1]
+
+
+@pytest.mark.parametrize(
     ("path", "left"), [("event_type", [3]), ("channel", [3]), ("seq", [1, 2, 3]), ("timestamp", [3]), ("data", [2, 3])]
 )
 def test_a_path_may_begin_anywhere_in_the_event(path: str, left: list[int]) -> None:
@@ -321,7 +392,7 @@ def test_what_was_given_up_is_in_no_place_any_more() -> None:
 
 def test_what_waited_before_the_policy_was_latest_stays() -> None:
     outbox, queue = outbox_with(keyed(1, "a", "b"), policy=Policy.DROP_OLDEST)
-    queue.set_policy(Policy.LATEST, Path("data.k"))
+    queue.set_policy(Policy.LATEST, Path("data.k"), "e", 0)
     outbox.put(queue, keyed(3, "a"))
     assert seqs_in(queue) == [1, 2, 3]
     outbox.take(1)
@@ -367,7 +438,7 @@ def test_a_gap_of_unknown_place_does_not_adjoin() -> None:
 
 def test_another_key_leaves_what_waits() -> None:
     outbox, queue = outbox_with(keyed(1, "a", "b"), path="data.k")
-    queue.set_policy(Policy.LATEST, None)
+    queue.set_policy(Policy.LATEST, None, "e", 0)
     outbox.put(queue, keyed(3, "c", "d"))
     assert [seq for seq in seqs_in(queue) if seq is not None] == [1, 2, 4]
 
@@ -430,6 +501,36 @@ def test_of_a_gap_that_is_only_in_part_news_that_part_comes_back() -> None:
     assert span(pieces[0].entry) == (1, 6, 6)
     outbox.give_back(pieces)
     assert [span(entry) for entry in queue.entries] == [(3, 6, 4)]
+
+
+@pytest.mark.parametrize("behind", [(), ("resumed",), ("another",), ("another", "same")])
+def test_a_gap_that_ends_a_past_is_one_with_the_gap_that_waits_behind_it(behind: tuple[str, ...]) -> None:
+    """Unless something stands between them: an event of its channel, or `resumed`."""
+    outbox, queue = outbox_with(event_batch("a", 4, [0] * 3), policy=Policy.DROP_OLDEST, most=1)
+    other, one = Queue("b"), event_batch("b", 1)
+    parts = {
+        "resumed": Past(None, b"!"),
+        "another": Past(other, Slice(one, 0, 1)),
+        "same": Past(queue, Slice(event_batch("a", 3), 0, 1)),
+    }
+    last = 2 if "same" in behind else 3
+    past = Gap("a", "e", 1, last, last, GapReason.HISTORY_TRIMMED)
+    outbox.replay([Past(queue, past), *(parts[name] for name in behind)])
+    gaps = [span(piece.entry) for piece in outbox.take(ROOMY) if isinstance(piece.entry, Gap)]
+    assert gaps == ([(1, 5, 5)] if behind in ((), ("another",)) else [(1, last, last), (4, 5, 2)])
+    assert not outbox
+
+
+def test_a_gap_that_is_all_that_waits_leaves_with_the_gap_of_the_past() -> None:
+    outbox, queue = outbox_with(event_batch("a", 2, [0] * 2), policy=Policy.DROP_OLDEST, most=0)
+    outbox.replay([Past(queue, Gap("a", "e", 1, 1, 1, GapReason.HISTORY_TRIMMED))])
+    (piece,) = outbox.take(ROOMY)
+    assert span(piece.entry) == (1, 3, 3)
+    assert outbox.idle
+    outbox.give_back([piece])
+    assert [span(entry) for entry in queue.entries] == [(1, 3, 3)]
+    outbox.put(queue, event_batch("a", 4))
+    assert [span(piece.entry) for piece in outbox.take(ROOMY)] == [(1, 4, 4)]
 
 
 def span(entry: object) -> tuple[int | None, int | None, int | None]:

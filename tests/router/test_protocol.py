@@ -9,6 +9,7 @@ from msgspec import UNSET
 
 from router.errors import ErrorCode
 from router.events import CHANNELS
+from router.policies import Policy
 from router.protocol import (
     MAX_BATCH_EVENTS,
     MESSAGE_TYPES,
@@ -31,7 +32,6 @@ from router.protocol import (
     field_error,
     reply,
 )
-from router.queues import Policy
 from tests.router.test_fixtures_shape import is_id, is_json
 from tests.router.test_frames import parse
 
@@ -426,8 +426,8 @@ def test_a_message_is_read_or_refused_as_its_parsed_form_says(message: Any) -> N
             value = getattr(read, name)
             if isinstance(value, msgspec.Raw):
                 assert json.loads(bytes(value)) == message.get(name, {})
-            elif name in ("policy", "limit") and name not in message:
-                assert value == (Policy.DROP_OLDEST if name == "policy" else 100)
+            elif name == "limit" and name not in message:
+                assert value == 100
             elif name in ("positions", "recover", "after") and value is not UNSET:
                 assert msgspec.to_builtins(value) == only_of_positions(message[name])
             elif name == "events" and value is not UNSET:
@@ -535,6 +535,16 @@ def test_refused_channels_are_told_with_reasons_in_the_order_asked_for(denied: d
     fields = denied_fields(denied)
     assert fields == {"denied": list(denied), "reasons": denied, "message": message}
     assert list(fields["reasons"]) == list(denied)
+
+
+def test_channels_that_there_is_no_room_for_are_not_said_to_be_unknown() -> None:
+    denied = {"a": UNKNOWN, "logs": DENIED, "b": UNKNOWN, "c": UNKNOWN}
+    fields = denied_fields(denied, ["a", "c"], 7)
+    assert fields["reasons"] == denied
+    assert fields["message"] == (
+        "Permission denied for channels: logs; unknown channels: b; "
+        "no room for channels a, c: the limit max_channels = 7 is reached"
+    )
 
 
 def test_where_nothing_was_refused_nothing_is_told() -> None:

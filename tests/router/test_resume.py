@@ -516,6 +516,46 @@ async def test_the_past_that_waits_stands_behind_where_the_subscription_began(
         assert told(again.take())[-2:] == [8, 9]
 
 
+@pytest.mark.parametrize("where", ["in flight", "waiting", "in a replay"])
+async def test_what_waits_while_a_client_asks_for_something_else_keeps_its_place(
+    where: str, autojump_clock: MockClock
+) -> None:
+    """Before it stands what the client got, not what others got that ask for the same."""
+    async with running() as world:
+        client = await world.subscriber("signals")
+        await publish(world, 4)
+        client.subscribe("signals", filter=ODD)
+        await world.settle()
+        client.stall()
+        await publish(world, 3)
+        if where != "in flight":
+            await away(world, client)
+            client = await world.connect("resume=1", resume=client.token)
+            client.stall()
+            if where == "in a replay":
+                client.send("resume", positions={"signals": at(world, 4)})
+        client.subscribe("signals")
+        await world.settle()
+        await away(world, client)
+        _, messages = await back(world, client, {"signals": at(world, 2)})
+        assert told(messages) == [3, 4, 5, 7]
+
+
+async def test_in_a_new_epoch_the_mark_of_the_old_one_is_what_the_client_got(autojump_clock: MockClock) -> None:
+    async with running() as world:
+        client = await world.subscriber("signals")
+        await publish(world, 4)
+        client.subscribe("signals", filter=ODD)
+        await world.settle()
+        client.stall()
+        await publish(world, 3)
+        old = world.state.epoch
+        world.state.begin_epoch()
+        await away(world, client)
+        again = await world.connect("resume=1", resume=client.token)
+        assert again.connected["positions"] == {"signals": at(world, 4, old)}
+
+
 async def test_without_positions_what_was_to_be_sent_again_is_not(autojump_clock: MockClock) -> None:
     async with running() as world:
         client = await gone(world, "signals", meanwhile=2)

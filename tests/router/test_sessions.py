@@ -31,6 +31,9 @@ class FakeLane:
     def attach(self, outbox: Outbox) -> None:
         self.outbox = outbox
 
+    def claim_frame(self) -> None:
+        """None is ever partly out."""
+
     def release(self) -> None:
         assert self.outbox is not None
         self.outbox.give_back(self.inflight)

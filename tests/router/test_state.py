@@ -17,8 +17,9 @@ from router.identity import Identity
 from router.lanes import Lane
 from router.letters import Emit
 from router.outbox import Outbox
+from router.policies import Policy
 from router.protocol import Position
-from router.queues import Gap, Policy, Queue
+from router.queues import Gap, Queue
 from router.recovery import EpochBreak
 from router.sessions import Session
 from router.state import RouterState
@@ -36,6 +37,12 @@ class FakeLane:
 
     def attach(self, outbox: Outbox) -> None:
         self.outbox = outbox
+
+    def entries_of(self, queue: Queue) -> Iterator[Slice | Gap]:
+        return iter(queue.entries)
+
+    def claim_frame(self) -> None:
+        """None is ever partly out."""
 
     def release(self) -> None:
         self.outbox = None
@@ -377,7 +384,7 @@ def test_a_batch_that_broke_off_on_one_channel_is_in_no_gap_of_another(state: Ro
 def test_a_new_epoch_tells_positions_anew(state: RouterState) -> None:
     session = listener(state)
     subscription = Subscription("signals", session.outlet)
-    subscription.set_options(filters.compile(Raw(b'{"event_type":"y"}')), Policy.DROP_OLDEST, None, 0)
+    subscription.set_options(filters.compile(Raw(b'{"event_type":"y"}')), Policy.DROP_OLDEST, None, state.epoch, 0)
     state.subscribe(session, subscription)
     for _ in range(2):
         publish(state, 2)

@@ -1,5 +1,6 @@
 """Streams that come and go: families' channels at first use, idle ones dropped, positions that mean one event only."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -168,4 +169,52 @@ def test_a_position_means_one_event_only(plays: list[tuple[int, int]]) -> None:
             assert seq == before + 1 > last.get(name, 0)
             last[name] = seq
         assert streams.drop_idle(1, nobody) == [name]
-        assert len(streams._seqs) <= 8
+        assert len(streams._left) <= 8
+
+
+def forgotten() -> Streams:
+    """`orders.1` had 3 events at 1 s, and `orders.2` 100 at 2 s; both were dropped, and forgotten for 8 others."""
+    streams = Streams(Channels(FAMILY), Config(max_channels=8))
+    for name, at_ms, events in (("orders.1", 1000, 3), ("orders.2", 2000, 100)):
+        for _ in range(events):
+            publish(streams, name, at_ms)
+        streams.drop_idle(at_ms, nobody)
+    for number in range(3, 11):
+        publish(streams, f"orders.{number}", 3000)
+        streams.drop_idle(3000, nobody)
+    return streams
+
+
+@pytest.mark.parametrize("name", ["orders.1", "orders.2", "orders.new"])
+def test_what_a_forgotten_channel_had_is_doubtful(name: str) -> None:
+    """As is whether a new one is new."""
+    streams = forgotten()
+    assert [streams.look(name).seq, publish(streams, name, 4000)] == [100, 101]
+    ring = streams[name].ring
+    assert (ring.doubtful, ring.newest_gone) == (100, b"1970-01-01T00:00:02.000Z")
+    streams.drop_idle(4000, nobody)
+    ring = streams.look(name).ring
+    assert (ring.last, ring.doubtful, ring.newest_gone) == (101, 100, b"1970-01-01T00:00:04.000Z")
+
+
+def test_what_a_remembered_channel_had_is_not() -> None:
+    ring = forgotten().look("orders.3").ring
+    assert (ring.last, ring.doubtful, ring.newest_gone) == (1, 0, b"1970-01-01T00:00:03.000Z")
+
+
+def test_of_a_channel_that_never_had_an_event_nothing_is_gone() -> None:
+    streams = Streams(Channels(FAMILY), Config(max_channels=8))
+    for _ in range(2):
+        stream = streams.open("orders.1")
+        assert stream is not None
+        assert (stream.ring.newest_gone, stream.ring.doubtful) == (b"", 0)
+        streams.drop_idle(0, nobody)
+
+
+@pytest.mark.parametrize("name", ["orders.1", "orders.3"])
+def test_time_does_not_go_back_where_a_channel_is_made_again(name: str) -> None:
+    streams = forgotten()
+    before = streams.look(name).last_ms
+    publish(streams, name, before - 1)
+    (part,) = streams[name].ring.after(0)
+    assert part.batch.timestamp(0).decode() == Clock().timestamp(before)

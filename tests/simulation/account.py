@@ -64,10 +64,7 @@ class Account:
         unsure: These three are not known.
         honest: Where it is where it has claimed to be further, and has not been contradicted yet.
         astray: It has subscribed behind a position that is not known, and was not told so yet.
-        broken: It was told that the epoch is over, and where it goes on may still be told.
-        known: What it had been told of before that, where what it is told again need not be whole.
-        told_again: It may be told of the end of an epoch that it has left already: its last connection only had
-            `send_all`, and how much of what was in flight came is not known to the server.
+        broken: It was told that the epoch is over, and is still to be told where it goes on: where it was, and astray.
         replay: What a resume is to bring.
         cut: In that, gaps left out events which the history held: there were more than a replay may have.
         again: What it asked for at the last resume: that goes for what comes again.
@@ -86,9 +83,7 @@ class Account:
     unsure: bool = False
     honest: Place | None = None
     astray: bool = False
-    broken: bool = False
-    told_again: bool = False
-    known: Place | None = None
+    broken: tuple[Place, bool] | None = None
     replay: Replay | None = None
     cut: bool = False
     again: Ask | None = None
@@ -108,10 +103,9 @@ class Account:
         """Whether it wants an event to come again."""
         return (self.again or self.asks[0]).wants(data)
 
-    def _may_replace(self, epoch: str, seq: int) -> list[Ask]:
-        """When `latest` was its policy while an event could wait: since it came."""
-        first = self.asks.index(self._ask_at(epoch, seq))
-        return [ask for ask in self.asks[first:] if ask.latest]
+    def _may_be_replaced(self, epoch: str, first: int, to: int) -> bool:
+        """Whether `latest` was its policy when some of these events came: what it asks for later leaves them."""
+        return any(self._ask_at(epoch, seq).latest for seq in range(first, to + 1))
 
     def expected(self, epoch: str, after: int, to: int) -> list[int]:
         """What it is to be told of between two positions: what it asked for then and, of what comes again, lately."""
@@ -134,22 +128,22 @@ class Account:
     def nothing_missing(self, to: int, behind: int = 0) -> None:
         """Nothing that it was to be told of stands between where it is (or another seq, if later) and a position."""
         epoch, last = self.place
-        if self.known is not None and self.known[0] == epoch:
-            behind = max(behind, self.known[1])
         missing = self.expected(epoch, max(last, behind), to)
         if missing:
             missing = [seq for seq in missing if not self._replaced(epoch, seq)]
         assert not missing, f"unannounced: {missing[:5]} … of {len(missing)} up to {to}, of {self}"
 
     def _replaced(self, epoch: str, seq: int) -> bool:
-        """Whether a younger event of its key has come, and `latest` was the policy while both could wait."""
-        data = self.truth.event(epoch, self.channel, seq).data
-        return any(self._has_younger(epoch, seq, ask.key, data) for ask in self._may_replace(epoch, seq))
+        """Whether `latest` was the policy when it came, and a younger event of its key came under the same."""
+        ask, data = self._ask_at(epoch, seq), self.truth.event(epoch, self.channel, seq).data
+        return ask.latest and self._has_younger(epoch, seq, ask, data)
 
-    def _has_younger(self, epoch: str, seq: int, key: str | None, data: Json) -> bool:
+    def _has_younger(self, epoch: str, seq: int, ask: Ask, data: Json) -> bool:
         epochs = self.truth.epochs[self.truth.epochs.index(epoch) :]
         return any(
-            self._ask_at(of, other).wants(event) and (key is None or event.get(key) == data.get(key))
+            self._ask_at(of, other) is ask
+            and ask.wants(event)
+            and (ask.key is None or event.get(ask.key) == data.get(ask.key))
             for of in epochs
             for other, event in self.truth.between(
                 of, self.channel, seq if of == epoch else 0, len(self.truth.events(of, self.channel))
@@ -183,9 +177,9 @@ class Account:
         self._move(epoch, seq)
 
     def _take_position(self, epoch: str, seq: int) -> None:
-        if self.broken and epoch != self.place[0]:
+        if self.broken is not None and epoch != self.place[0]:
             assert seq == 0
-            self.place = (epoch, 0)
+            self.place, self.broken = (epoch, 0), None
         else:
             assert epoch == self.place[0], (epoch, seq, self)
             assert seq >= self.place[1], (epoch, seq, self)
@@ -194,9 +188,6 @@ class Account:
 
     def _take_gap(self, gap: Json, current_epoch: str) -> None:
         epoch, last = self.place
-        if gap["epoch"] != epoch and self.told_again:
-            assert gap["reason"] == "epoch_changed"
-            return
         assert gap["epoch"] == epoch, (gap, self)
         if gap["from"] is None:  # since a time that the history does not reach back to
             assert (gap["reason"], gap["to"], gap["count"]) == ("history_trimmed", last, None)
@@ -205,7 +196,7 @@ class Account:
         self.nothing_missing(gap["from"] - 1)
         if gap["reason"] == "epoch_changed":
             assert (gap["to"], gap["count"]) == (None, None)
-            self.place, self.broken = (current_epoch, 0), True
+            self.place, self.broken = (current_epoch, 0), (self.honest or self.place, self.astray)
         else:
             self._take_loss(gap)
 
@@ -214,7 +205,7 @@ class Account:
         first, to, count = gap["from"], gap["to"], gap["count"]
         assert first <= to
         matching, high = self.expected(epoch, first - 1, to), self.high.get(epoch, 0)
-        some_replaced = bool(self._may_replace(epoch, first))
+        some_replaced = self._may_be_replaced(epoch, first, to)
         if gap.get("exact", True):
             assert 0 < count <= len(self._possible(epoch, first - 1, to)), (gap, matching, self)
             assert some_replaced or len(matching) <= count, (gap, matching, self)
@@ -238,7 +229,7 @@ class Account:
             self.cut = True
 
     def _move(self, epoch: str, seq: int) -> None:
-        self.place, self.broken = (epoch, seq), False
+        self.place, self.broken = (epoch, seq), None
         self.high[epoch] = max(self.high.get(epoch, 0), seq)
 
     # Coming back
@@ -250,7 +241,9 @@ class Account:
         self.place = position
 
     def withdraw(self) -> None:
-        """Its connection is gone, with what it claimed and what that was to bring."""
+        """Its connection is gone, with what it claimed, what that was to bring, and half of what it was told."""
+        if self.broken is not None:
+            (self.place, self.astray), self.broken = self.broken, None
         if self.honest is not None:
             self.place, self.honest = self.honest, None
         self.replay, self.cut = None, False
@@ -282,38 +275,30 @@ class Account:
         self.replay, self.cut = None, False
         return cut
 
-    def welcome(self, mark: Place, epoch_now: str, *, told_again: bool) -> None:
+    def welcome(self, mark: Place, *, in_doubt: bool) -> None:
         """The server knows it on a new connection, where it would go on from this mark.
 
         Args:
             mark: As `connected` has it.
-            epoch_now: Likewise.
-            told_again: The last connection could only `send_all`: how much of a chunk is out cannot be known, so what
-                was in flight may come again. That is all that is promised then: it comes from the mark on, whole, in
-                order, and once.
+            in_doubt: Of what counts as sent before the mark, a part may not have come.
         """
         self.withdraw()
         epoch, seq = mark
-        high, known = self.high.get(epoch, 0), self.known
-        self.told_again, self.known = told_again, None
-        if epoch == self.place[0] and not self.astray:
+        if self.astray and in_doubt and mark != self.place:  # that it was did not come
+            self.place, self.astray = mark, False
+        high = self.high.get(epoch, 0)
+        if in_doubt:
+            self.unsure = True
+        elif epoch == self.place[0] and not self.astray:
             # All before was handed to the kernel, and the client has read that; or it was replaced.
             self.nothing_missing(seq, behind=high)
+        if not self.astray:
             self.high[epoch] = max(seq, high)
-        if told_again:
-            if epoch != epoch_now:
-                # Of an epoch that is over the mark may be too low: where filters or options changed, it names what
-                # the group got last.
-                self.known = epoch, max(high, known[1] if known is not None and known[0] == epoch else 0)
-            order = self.truth.epochs.index
-            self.high = {of: last for of, last in self.high.items() if order(of) <= order(epoch)}
-            self.high[epoch] = min(seq, self.high.get(epoch, seq))
-            self.unsure = True
 
     def go_on_from(self, epoch: str, seq: int) -> None:
         """The server goes on from its mark."""
         if self.astray:
             return  # that is the client's own word, and is to be contradicted
-        if epoch == self.place[0] and not self.told_again:
+        if epoch == self.place[0]:
             seq = max(seq, self.place[1])
         self._move(epoch, seq)

@@ -45,6 +45,6 @@ def past_of(
         events = truth.events(epoch, channel)
         start = next((seq - 1 for seq in range(first, last + 1) if events[seq - 1].timestamp >= options["since"]), last)
         missed = sum(seq > start for seq in held)
-        reached = not 1 < first == start + 1
+        reached = first == 1 or events[first - 2].timestamp < options["since"]
         return Past((epoch, start), (epoch, start), reached and missed <= config.max_replay)
     return Past((epoch, last), (epoch, last), whole=True)

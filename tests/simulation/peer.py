@@ -37,7 +37,7 @@ class Peer:
         posts: Of `personal` and `global`.
         marks: Where the server would go on while it waits for the client to say so.
         publishes: Those that may be repeated.
-        elders: Connections that another one has taken over, and how much came of them since.
+        in_doubt: Of what the server takes for sent on its last connection, a part may not have come.
     """
 
     def __init__(self, truth: Truth, config: Config) -> None:
@@ -50,7 +50,6 @@ class Peer:
         self.posts: dict[str, Post] = {}
         self.marks: dict[str, Place] | None = None
         self.publishes: list[Publish] = []
-        self.elders: dict[Client, int] = {}
         self._epoch = ""
         # What its connection has not answered: of resumes the last one, of publishes what they are, of all the order.
         self._order: deque[int] = deque()
@@ -62,8 +61,7 @@ class Peer:
         self._marks_before: dict[str, Place] | None = None
         self._replayed = 0
         self._replaying: list[str] = []
-        # Since it was last known where it goes on, it had a connection that could only `send_all`.
-        self._was_plain = False
+        self.in_doubt = False
 
     @property
     def reads(self) -> bool:
@@ -81,13 +79,12 @@ class Peer:
         """Be new."""
         self.client, self.token, self.marks = None, None, None
         self.accounts, self.posts = {}, {}
-        self._was_plain = False
+        self.in_doubt = False
 
     def welcome(self, client: Client, *, speaks: bool) -> None:
-        """Go on with another connection, which has been told `connected`; one that is open is left to its end."""
+        """Go on with another connection, which has been told `connected`."""
         connected = client.connected
-        if self.client is not None:
-            self.leave()
+        assert self.client is None
         self.client, self.client_id, self.token = client, connected["client_id"], connected["reconnection_token"]
         self._epoch = connected["epoch"]
         self._order.clear()
@@ -97,11 +94,12 @@ class Peer:
             marks = {name: (mark["epoch"], mark["seq"]) for name, mark in connected["positions"].items()}
             assert connected["channels"] == list(marks) == sorted(self.accounts)
             for name, mark in marks.items():
-                self.accounts[name].welcome(mark, self._epoch, told_again=self._was_plain)
+                self.accounts[name].welcome(mark, in_doubt=self.in_doubt)
             self.marks = marks
         else:
             self.accounts, self.marks = {}, None
             self.posts = {name: Post(self._truth, self.client_id, name) for name in ("personal", "global")}
+        self.in_doubt = False
         if not speaks:
             self.go_on()
 
@@ -110,31 +108,33 @@ class Peer:
         for name, mark in (self.marks or {}).items():
             if name in self.accounts:
                 self.accounts[name].go_on_from(*mark)
-        self.marks, self._was_plain = None, False
+        self.marks = None
 
-    def leave(self) -> None:
-        """Another connection has taken its session over."""
-        assert self.client is not None
-        self.elders[self.client] = 0
-        self.lose()
+    def lose(self, *, taken_over: bool = False) -> None:
+        """Its connection is gone.
 
-    def lose(self) -> None:
-        """Its connection is gone. What the server takes for sent it knows, but over a stream with `send_all` alone."""
+        What the server takes for sent has come, unless there was no close frame behind it and it may be that a part
+        was still to be written: of what `send_all` was given, or of a frame at a takeover.
+        """
         assert self.client is not None
-        if self.client.plain:
-            self._was_plain = True
-            for account in self.accounts.values():
-                account.unsure = True
-            for post in self.posts.values():
-                post.unsure = True
+        if self.client.closed in (None, (1006, "")) and (self.client.plain or taken_over):
+            self.doubt()
         self.client = None
 
-    def hear_out(self) -> None:
-        """Take what came up to the end of its connection, which it has closed."""
+    def doubt(self) -> None:
+        """Of what the server takes for sent, a part may not have come."""
+        self.in_doubt = True
+        for account in self.accounts.values():
+            account.unsure = True
+        for post in self.posts.values():
+            post.unsure = True
+
+    def hear_out(self, *, taken_over: bool = False) -> None:
+        """Take what came up to the end of its connection, which it has closed, or which was taken over."""
         assert self.client is not None
         for message in self.client.take():
             self._take(message)
-        self.lose()
+        self.lose(taken_over=taken_over)
 
     # What it says
 
@@ -176,9 +176,7 @@ class Peer:
         self._marks_before = self.marks
         assert self.marks is not None
         self.marks = {name: mark for name, mark in self.marks.items() if name not in positions}
-        was_plain = self._was_plain
         self.go_on()
-        self._was_plain = was_plain
         for name, place in positions.items():
             self.accounts[name].claim(place)
         self._resume, self._heard, self._replayed = self.send("resume", positions=wire), False, 0
@@ -187,8 +185,6 @@ class Peer:
 
     def listen(self) -> None:
         """Take what came."""
-        for elder in tuple(self.elders):
-            self._listen_to_elder(elder)
         if self.client is None:
             return
         for message in self.client.take():
@@ -196,14 +192,6 @@ class Peer:
         if self.client.closed is not None:
             assert self.client.closed[0] in (1006, 1011, 4001), self.client.closed
             self.lose()
-
-    def _listen_to_elder(self, elder: Client) -> None:
-        """A connection that was taken over gets the rest of one frame, replies that waited, and its close."""
-        self.elders[elder] += sum(message.get("type") in (None, "gap") for message in elder.take())
-        assert self.elders[elder] <= 1
-        if elder.closed is not None:
-            assert elder.closed[0] in (1006, 4001, 4502), elder.closed
-            del self.elders[elder]
 
     def _take(self, message: Json) -> None:
         kind = message.get("type")
@@ -257,7 +245,7 @@ class Peer:
         done = None if self._heard else self._truth.done.get(self._resume)
         if done is None:
             return
-        self._heard, self._was_plain, self._replaying = True, False, sorted(self.accounts)
+        self._heard, self._replaying = True, sorted(self.accounts)
         for name, account in self.accounts.items():
             account.begin_replay(done.epoch, done.flushed[name], self._config.history_events)
 

@@ -19,7 +19,7 @@ class Post:
         channel: Of the two.
         taken: How many of them it knows of, those lost among them.
         lost: How many it was told are missing, at this place.
-        unsure: Some may come again, or their gap: its last connection only had `send_all`.
+        unsure: Some that the server takes for sent may not have come.
     """
 
     truth: Truth
@@ -41,8 +41,6 @@ class Post:
             self.lost += message["count"]
             return
         at = self._sent.index(message["data"]["n"])
-        if self.unsure and at < self.taken:
-            self.taken, self.lost = at, 0
         assert at >= self.taken, f"{message} comes twice, or late: {self}"
         self.nothing_missing(at)
         self.taken, self.lost, self.unsure = at + 1, 0, False
@@ -51,7 +49,7 @@ class Post:
         """All up to one (None: all that were sent) have come or were told of."""
         to = len(self._sent) if to is None else to
         missing = to - self.taken
-        assert missing == self.lost or (self.unsure and missing <= self.lost), f"{missing} missing up to {to}: {self}"
+        assert missing == self.lost or (self.unsure and missing >= self.lost), f"{missing} missing up to {to}: {self}"
 
     def come_to_rest(self) -> None:
         """Nothing is under way."""

@@ -114,22 +114,20 @@ class Simulation:
             assert peer.all_answered
         gone = peer.client is None or peer.client.gone
         in_doubt = gone and lane is not None  # it went, and the server has not seen it
+        # What `send_all` was given counts as sent, and it may not have come yet.
+        amid = peer.client is not None and peer.client.plain and not peer.reads
         for name, subscription in session.subscriptions.items():
             account, queue = peer.accounts[name], subscription.queue
             ledger = state.ledger(subscription)
             adds_up(ledger)
             if in_doubt:
                 continue
-            news = again = 0
-            if peer.client is not None and peer.client.plain and lane is not None:
-                # Of a chunk that is handed to `send_all` nobody knows how much is out, before it is.
-                (news, again), (queued, to_resend) = lane.waiting_for(queue), session.outbox.waiting_for(queue)
-                news, again = news - queued, again - to_resend
             at_rest = not session.outbox.holds(queue) and not (lane is not None and lane.carries(queue))
-            _compare(account, ledger, state.epoch, news, again, at_rest=at_rest)
+            _compare(account, ledger, state.epoch, amid=amid, at_rest=at_rest)
         for name, post in peer.posts.items():
             letters = session.queue(name)
-            if not in_doubt and not session.outbox.holds(letters) and not (lane is not None and lane.carries(letters)):
+            on_its_way = session.outbox.holds(letters) or (lane is not None and lane.carries(letters))
+            if not (in_doubt or amid or on_its_way):
                 post.come_to_rest()
 
     # The end
@@ -151,7 +149,6 @@ class Simulation:
             await self._steps.close(peer)
         await trio.sleep(SMALL.session_ttl_s + 5)
         await self._steps.settle()
-        assert not any(peer.elders for peer in self._steps.peers)
         self._world.assert_nothing_left()
         assert sorted(each.name for each in tasks_of("connections")) == []
         for channel in CHANNELS:
@@ -169,27 +166,30 @@ def adds_up(ledger: Ledger) -> None:
     assert min(*figures, *ledger.dropped.values()) >= 0, ledger
 
 
-def _compare(account: Account, ledger: Ledger, epoch: str, news: int, again: int, *, at_rest: bool) -> None:
+def _compare(account: Account, ledger: Ledger, epoch: str, *, amid: bool, at_rest: bool) -> None:
     """A client's own count with the server's.
 
     Args:
         account: The client's.
         ledger: The server's.
         epoch: Whose sums those are.
-        news: Events that may have come, though the server cannot know that yet.
-        again: Likewise, of those that are sent again.
+        amid: Of what counts as sent, a part may not have come yet.
         at_rest: Nothing is under way to the client.
     """
     if account.epoch != epoch:
         account.epoch, account.unsure = epoch, True
     lost = sum(events for reason, events in ledger.dropped.items() if reason != "epoch_changed")
     if account.unsure:
-        if at_rest:
+        if at_rest and not amid:
             account.delivered, account.resent, account.lost = ledger.delivered, ledger.resent, lost
             account.unsure = False
         return
-    assert ledger.delivered <= account.delivered <= ledger.delivered + news, (account, ledger)
-    assert ledger.resent <= account.resent <= ledger.resent + again, (account, ledger)
+    if amid:
+        assert account.delivered <= ledger.delivered, (account, ledger)
+        assert account.resent <= ledger.resent, (account, ledger)
+        return
+    assert account.delivered == ledger.delivered, (account, ledger)
+    assert account.resent == ledger.resent, (account, ledger)
     if at_rest:
         assert account.lost == lost, (account, ledger)
 

@@ -223,6 +223,7 @@ class Steps:
         account = Account(self.truth, channel, expected.place, asks, joined, moment.epoch)
         account.high[expected.start[0]] = expected.start[1]
         account.astray = expected.place != expected.start
+        account.unsure = peer.in_doubt  # its connection may be gone again
         peer.accounts[channel] = account
 
     async def ask_anew(self) -> None:
@@ -232,7 +233,8 @@ class Steps:
             return
         account = self.dice.choice([*peer.accounts.values()])
         options, ask = self._options()
-        number, _ = await self._ask(peer, "subscribe", channels=[account.channel], **options)
+        leaves = self.dice.random() < 0.2  # with what was under way still there
+        number, _ = await self._ask(peer, "subscribe", leaves=leaves, channels=[account.channel], **options)
         if (moment := self.truth.done.get(number)) is not None:
             account.asks.append(ask._replace(behind=(moment.epoch, moment.flushed[account.channel])))
 
@@ -253,12 +255,15 @@ class Steps:
             _, answer = await self._ask(peer, "get_subscriptions")
             assert answer is None or answer["channels"] == sorted(peer.accounts)
 
-    async def _ask(self, peer: Peer, kind: str, **fields: Any) -> tuple[int, Json | None]:
-        """Ask for something, and then read on, up to the answer; whether it was done, the truth knows."""
+    async def _ask(self, peer: Peer, kind: str, *, leaves: bool = False, **fields: Any) -> tuple[int, Json | None]:
+        """Ask for something, and read on, up to the answer, or be gone; whether it was done, the truth knows."""
         number = peer.send(kind, **fields)
         assert peer.client is not None
         await self.world.settle()  # what waits for the client, waits while it is done
-        peer.client.flow()
+        if leaves:
+            peer.client.vanish()
+        else:
+            peer.client.flow()
         answer = await peer.answer(number)
         if answer is None:
             await trio.sleep(1)  # the router may have died, too
@@ -303,16 +308,26 @@ class Steps:
             await self.world.settle()
             session = self.session(peer)
             if session is not None and elder is not None and session.lane is not elder.lane:
-                peer.leave()
+                await self._part(peer, elder)
+            if plain:
+                peer.doubt()
             return
         assert connected["type"] == "connected"
         assert connected["reconnected"] == lasts
         client.connected = connected
-        peer.welcome(client, speaks=speaks)
         if elder is not None:
-            elder.flow()  # all that it still gets comes
+            await self._part(peer, elder)
+        peer.welcome(client, speaks=speaks)
         if self.dice.random() < 0.3:
             client.stall(self.dice.randrange(500))
+
+    async def _part(self, peer: Peer, elder: Client) -> None:
+        """A connection that was taken over gets the rest of a frame, replies that waited, and its close."""
+        elder.flow()
+        await self.world.settle()
+        assert elder.closed is not None
+        assert elder.closed[0] in (1006, 4001, 4502), elder.closed
+        peer.hear_out(taken_over=True)
 
     def _lasts(self, peer: Peer) -> bool:
         """Whether a client's session is there to be resumed."""
@@ -370,5 +385,5 @@ class Steps:
         client.flow()
         answer, _ = await client.ended()
         peer.hear_out()
-        if answer == 1000:  # else the connection was killed first
+        if answer == 1000 and client.lane.close_request is None:  # else it was killed, or the server closed it first
             peer.forget()

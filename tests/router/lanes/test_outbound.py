@@ -9,10 +9,11 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from router.batches import Slice
 from router.errors import CloseCode, GapReason
 from router.frames import text_frame
 from router.lanes.outbound import CHUNK_BYTES, OutboundLane
-from router.outbox import Outbox
+from router.outbox import Outbox, Past
 from router.queues import Gap
 from tests.router.lanes.streams import (
     CLOSE,
@@ -22,6 +23,7 @@ from tests.router.lanes.streams import (
     Wakes,
     World,
     event_batch,
+    event_frame,
     expect_broken,
     pong,
     reply,
@@ -526,10 +528,58 @@ async def test_what_was_not_handed_whole_to_the_socket_goes_back() -> None:
     world.offer("a", 0, 0)
     world.offer("b")
     world.lane.release()
-    assert world.waiting == ["a1", "a2", "b1"]
+    assert world.waiting == ["a2", "b1"]
     world.socket.make_room()
     await world.lane.send_all(CLOSE)
     assert world.out == ["a1", "close"], "the frame that was partly out is finished"
+
+
+async def test_where_the_connection_is_over_a_frame_that_is_partly_out_goes_back() -> None:
+    world = World(room=10)
+    world.offer("a", 0, 0)
+    world.offer("b")
+    world.lane.end()
+    world.lane.release()
+    assert world.waiting == ["a1", "a2", "b1"]
+
+
+async def test_a_frame_that_is_claimed_counts_as_out_and_what_is_behind_it_is_written_as_ever() -> None:
+    world = World(room=10)
+    world.offer("a", 0, 0)
+    world.offer("b")
+    world.lane.claim_frame()
+    world.lane.claim_frame()
+    assert world.lane.waiting_for(world.queues["a"]) == (1, 0)
+    world.socket.make_room()
+    await world.lane.write_waiting()
+    assert world.out == ["a1", "a2", "b1"]
+
+
+async def test_letting_go_takes_the_end_of_a_replay_with_it_unless_that_is_partly_out() -> None:
+    for room, comes in ((0, []), (10, ["a1"]), (len(event_frame("a", 1)) + 3, ["a1", "reply1"])):
+        world = World(room=room)
+        past = event_batch("a", 1)
+        world.outbox.replay([Past(world.queues["a"], Slice(past, 0, 1)), Past(None, reply(1))])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.lane.write_waiting)
+            await wait_all_tasks_blocked()
+            world.lane.release()
+            world.socket.make_room()
+        assert world.out == comes
+
+
+async def test_a_gap_that_is_partly_out_does_not_go_back() -> None:
+    world = World(room=0)
+    world.outbox.put_gap(world.queues["a"], Gap("a", "e", 1, 3, 3, GapReason.SLOW_CONSUMER))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.lane.write_waiting)
+        await wait_all_tasks_blocked()
+        world.socket.make_room(10)
+        await wait_all_tasks_blocked()
+        world.lane.release()
+        assert not world.outbox
+        world.socket.make_room()
+    assert world.out == ["a:1-3"]
 
 
 async def test_a_frame_that_is_whole_out_does_not_go_back() -> None:
@@ -550,7 +600,7 @@ async def test_letting_go_while_the_writer_waits_for_the_socket() -> None:
         nursery.start_soon(write_when_woken, world.lane, world.wakes)
         await wait_all_tasks_blocked()
         world.lane.release()
-        assert world.waiting == ["a1", "a2", "b1"]
+        assert world.waiting == ["a2", "b1"]
         world.socket.make_room()
     assert world.out == ["a1"]
 
@@ -563,7 +613,7 @@ async def test_letting_go_keeps_the_close_frame_and_replies_that_were_taken() ->
         nursery.start_soon(world.lane.send_all, CLOSE)
         await wait_all_tasks_blocked()
         world.lane.release()
-        assert world.waiting == ["a1", "a2"]
+        assert world.waiting == ["a2"]
         world.socket.make_room()
     assert world.out == ["a1", "reply1", "close"]
 

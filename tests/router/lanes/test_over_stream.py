@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from router.errors import CloseCode
-from router.lanes.outbound import LAST_WRITE_S, OutboundLane
+from router.lanes.outbound import LAST_WRITE_S, SEND_ALL_BYTES, OutboundLane
 from tests.router.lanes.streams import CLOSE, NoStream, World, expect_broken, pong, reply, summary
 
 
@@ -95,8 +95,6 @@ async def test_over_a_stream_a_write_that_does_not_end_is_the_end(autojump_clock
     assert trio.current_time() - began == pytest.approx(LAST_WRITE_S)
     assert world.lane.ended
     await expect_broken(world.lane, CLOSE)
-    world.lane.release()
-    assert world.waiting == ["a1"]
 
 
 async def test_over_a_stream_a_cancelled_write_is_the_end() -> None:
@@ -109,33 +107,40 @@ async def test_over_a_stream_a_cancelled_write_is_the_end() -> None:
             else:
                 nursery.start_soon(world.lane.write_waiting)
             await wait_all_tasks_blocked()
+            world.offer("b")
             nursery.cancel_scope.cancel()
         assert world.lane.ended
         world.lane.release()
-        assert world.waiting == ["a1"]
+        assert world.waiting == (["a1", "b1"] if write == "send_all" else ["b1"]), "what it was given is out"
 
 
 async def test_over_a_stream_that_breaks_the_lane_ends() -> None:
     world, stream = over_stream()
     stream.broken = True
-    world.offer("a")
+    world.offer("a", 0, SEND_ALL_BYTES)
+    world.offer("b")
     await world.lane.write_waiting()
     assert world.lane.ended
     await expect_broken(world.lane, pong(1))
     world.lane.release()
-    assert world.waiting == ["a1"]
+    assert world.waiting == ["a2", "b1"], "it was given the first event, and a part of the second"
 
 
-async def test_over_a_stream_letting_go_amid_a_write_is_the_end() -> None:
-    """How much of it is out cannot be known: it all goes back, and nothing can follow the half frame."""
-    world, _ = over_stream()
+async def test_over_a_stream_what_it_is_given_is_out_and_the_rest_of_a_frame_is_the_old_ones() -> None:
+    """How much of it is out cannot be known: none of it goes back."""
+    world, stream = over_stream()
+    world.offer("a", 0, SEND_ALL_BYTES)
     world.offer("a")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(world.lane.write_waiting)
         await wait_all_tasks_blocked()
+        assert world.lane.waiting_for(world.queues["a"]) == (2, 0)
         world.lane.release()
-    assert world.lane.ended
-    assert world.waiting == ["a1"]
+        assert world.waiting == ["a3"]
+        stream.let.set()
+    assert not world.lane.ended
+    await world.lane.send_all(CLOSE)
+    assert summary(stream.out) == ["a1", "a2", "close"]
 
 
 async def test_over_a_stream_letting_go_between_writes_leaves_room_for_a_close_frame() -> None:
