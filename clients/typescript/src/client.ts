@@ -2,7 +2,7 @@
 import { Connection } from "./connection.js";
 import { Emitter } from "./emitter.js";
 import { addressIn, socketClass } from "./environment.js";
-import { ClientClosedError, ConnectionError, NeurographError } from "./errors.js";
+import { ClosedError, ConnectionError, NeurographError } from "./errors.js";
 import type {
   ClientEvents,
   ClientOptions,
@@ -52,12 +52,10 @@ export class NeurographWSClient {
   readonly #requests: Requests;
   readonly #streams = new Set<EventStream>();
   #lastId = 0;
-  /** The id of the `resume` that waits for its `resumed`. */
-  #resume: string | undefined;
 
   /** Connects by itself to nothing. Throws TypeError for an address that is none, or without a WebSocket class. */
   constructor(options: ClientOptions) {
-    const { report } = this.#emitter;
+    const { emit, report } = this.#emitter;
     const url = addressIn(options.url);
     const inUrl = url.searchParams.get("token");
     url.searchParams.delete("token"); // it would end up in somebody's log
@@ -70,27 +68,24 @@ export class NeurographWSClient {
     };
     this.#connection = new Connection(
       {
+        ...options,
         url,
         token: options.token ?? inUrl,
-        autoReconnect: options.autoReconnect ?? true,
-        maxReconnectAttempts: options.maxReconnectAttempts ?? Number.POSITIVE_INFINITY,
-        connectTimeout: options.connectTimeout ?? 10_000,
         requestTimeout,
-        open: (address, protocols) => new Socket(address, protocols),
+        Socket,
       },
       {
+        emit,
         report,
-        resumable: () => this.#connection.fits(this.#resuming()),
+        positions: () => this.#subscriptions.positions(),
         connected: (message) => this.#connected(message),
-        lost: (error) => this.#lost(error),
-        closed: (error) => this.#closed(error),
+        ended: (error, comesBack) => this.#ended(error, comesBack),
         answer: (message) => this.#publishing.message(message),
         isAnswered: () => this.#publishing.isAnswered(),
-        over: (error) => this.#publishing.close(error ?? new ClientClosedError()),
+        over: (error) => this.#publishing.close(error ?? new ClosedError()),
         event: (event) => this.#subscriptions.event(event),
         message: (message) => this.#message(message),
         tick: () => this.#publishing.expire(),
-        emit: (name, payload) => this.#emitter.emit(name, payload),
         debug: options.debug ? (...what) => console.debug("neurograph", ...what) : () => {},
       },
     );
@@ -98,7 +93,7 @@ export class NeurographWSClient {
     this.#publishing = new Publishing({
       ...hooks,
       send: (text) => {
-        // Whoever subscribes and then publishes is to get his own event.
+        // Whoever subscribes and then publishes is to get their own event.
         this.#subscriptions.sync();
         this.#connection.send(text);
       },
@@ -109,7 +104,7 @@ export class NeurographWSClient {
   /**
    * Connect: one attempt, of at most `connectTimeout`. Resolves with what the server said.
    *
-   * Rejects with ConnectionError, and then nothing goes on; or with ClientClosedError after `disconnect()`.
+   * Rejects with ConnectionError, and then nothing goes on; or with ClosedError after `disconnect()`.
    */
   connect(): Pending<Connected> {
     return this.#connection.connect();
@@ -127,7 +122,7 @@ export class NeurographWSClient {
    * Get a channel's events, now or as soon as there is a connection. A channel may have several handlers; the newest
    * options given hold for all of them. A channel that the server refuses is told by `on("error")`.
    *
-   * Throws ClientClosedError after `disconnect()`, and TypeError for a name that is no string.
+   * Throws ClosedError after `disconnect()`, and TypeError for a name that is no string.
    */
   subscribe<C extends ChannelName>(channel: C, handler?: Handler<C>, options?: SubscribeOptions): void {
     this.#want([channel], handler, options);
@@ -143,7 +138,7 @@ export class NeurographWSClient {
   }
 
   #want(channels: readonly string[], handler: AnyHandler | undefined, options: SubscribeOptions | undefined): void {
-    if (this.#connection.state === "closed") throw new ClientClosedError();
+    if (this.#connection.state === "closed") throw new ClosedError();
     this.#subscriptions.add(channels, handler, options);
   }
 
@@ -208,7 +203,7 @@ export class NeurographWSClient {
    * Publish an event, now or as soon as there is a connection. It is sent again until it is answered; its key, made
    * up where none is given, keeps that from publishing it twice: a key of up to 64 characters, known for 120 s.
    *
-   * Rejects with RequestRefusedError, QueueFullError (1,000 publishes or 1 MiB wait), or UncertainPublishError.
+   * Rejects with RequestRefusedError, QueueFullError (1,000 publishes or 1 MiB wait), or PublishUncertainError.
    */
   publish<C extends ChannelName>(
     channel: C,
@@ -264,9 +259,9 @@ export class NeurographWSClient {
 
   /** What is known of the connection, also while there is none. A copy; without secrets. */
   getConnectionInfo(): ConnectionInfo {
-    const { state, info, reconnects, url } = this.#connection;
+    const { state, info, reconnects, address } = this.#connection;
     return {
-      url: url.href,
+      url: address,
       state,
       clientId: info?.client_id ?? null,
       userId: info?.user_id ?? null,
@@ -295,8 +290,8 @@ export class NeurographWSClient {
 
   #notConnected(): NeurographError {
     const { state } = this.#connection;
-    if (state === "closed") return new ClientClosedError();
-    return new ConnectionError(1006, `there is none (${state}): await connect(), or on("connected")`);
+    if (state === "closed") return new ClosedError();
+    return new ConnectionError(1006, `there is none (${state}): await connect()`);
   }
 
   #ask<T>(message: { type: string; [field: string]: unknown }, result: (reply: Message) => T): Pending<T> {
@@ -305,29 +300,14 @@ export class NeurographWSClient {
 
   #publish(key: string | undefined, what: () => object): Pending<Published> {
     return this.#publishing.add(this.#nextId(), key, () => {
-      if (this.#connection.state === "closed") throw new ClientClosedError();
+      if (this.#connection.state === "closed") throw new ClosedError();
       return what();
     });
   }
 
   // --- hearing ---
 
-  /** It has to be the first message, and one. */
-  #resuming(): string {
-    this.#resume = this.#nextId();
-    return JSON.stringify({ type: "resume", id: this.#resume, positions: this.#subscriptions.positions() });
-  }
-
   #connected(message: Connected): void {
-    if (message.reconnected) {
-      const text = this.#resuming();
-      if (!this.#connection.fits(text)) {
-        // This server takes less than the last one did. The next attempt knows that, and opens a new session.
-        this.#connection.abandon("the positions are more than this server takes in one message");
-        return;
-      }
-      this.#connection.resume(text);
-    }
     this.#subscriptions.connected(message);
     this.#subscriptions.sync();
     this.#publishing.connected();
@@ -335,7 +315,7 @@ export class NeurographWSClient {
   }
 
   #message(message: Message): void {
-    const { type, id } = message;
+    const { type } = message;
     if (type === "gap") this.#gap(message as unknown as Gap);
     else if (type === "pong") this.#emitter.emit(type, message as unknown as Pong);
     else if (type === "token_expiring") this.#renew(message as unknown as TokenExpiring);
@@ -343,10 +323,7 @@ export class NeurographWSClient {
     else if (type === "position") this.#moved(message.positions);
     const heard =
       this.#publishing.message(message) || this.#requests.reply(message) || this.#subscriptions.message(message);
-    if (heard || type !== "error") return;
-    // Then the server has gone on from its own marks, and what was on its way to us may be missing.
-    if (id && id === this.#resume) this.#connection.abandon(`resume was refused: ${message.message}`);
-    else this.#emitter.report(new NeurographError(message.code, message.message));
+    if (!heard && type === "error") this.#emitter.report(new NeurographError(message.code, message.message));
   }
 
   #gap(gap: Gap): void {
@@ -381,16 +358,11 @@ export class NeurographWSClient {
 
   // --- ending ---
 
-  #lost(error: ConnectionError): void {
-    this.#requests.fail(error); // what is subscribed and published waits for the next connection
-    this.#emitter.emit("disconnected", { code: error.code, reason: error.reason, reconnect: true });
-  }
-
-  #closed(error: ConnectionError | undefined): void {
-    this.#requests.fail(error ?? new ClientClosedError());
+  #ended(error: ConnectionError | undefined, reconnect: boolean): void {
+    this.#requests.fail(error ?? new ClosedError()); // what is subscribed and published waits for the next connection
     this.#subscriptions.close();
-    for (const stream of this.#streams) this.#endStream(stream, error);
-    this.#emitter.emit("disconnected", { code: error?.code ?? 1000, reason: error?.reason ?? "", reconnect: false });
+    if (!reconnect) for (const stream of this.#streams) this.#endStream(stream, error);
+    this.#emitter.emit("disconnected", { code: error?.code ?? 1000, reason: error?.reason ?? "", reconnect });
   }
 
   #endStream(stream: EventStream, error?: Error): void {

@@ -11,5 +11,5 @@ export function reconnectAfter(code: number): Verdict {
 
 /** Whether the same message may succeed later, with nothing else changed. */
 export function isRetryable(code: string | number): boolean {
-  return code === "rate_limited" || code === "engine_unavailable" || code === "internal";
+  return ["rate_limited", "engine_unavailable", "internal"].includes(code as string);
 }

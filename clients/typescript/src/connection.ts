@@ -6,37 +6,31 @@
  *                  v └────────────┤
  *                 open ───────────┘          closed, from each of them: final
  *
- * Each state has at most one timer: for the attempt as a whole, for silence, or for the next attempt.
+ * Each state has at most one timer: for the attempt as a whole, for silence or the answer to `resume`, or for the next
+ * attempt.
  */
 import { backoff, STABLE_MS } from "./backoff.js";
-import { reconnectAfter } from "./codes.js";
-import { type OpenSocket, watchPage } from "./environment.js";
-import { ClientClosedError, ConnectionError, RequestRefusedError } from "./errors.js";
-import type { ClientEvents, SocketLike, State, TokenSource } from "./options.js";
+import { reconnectAfter, type Verdict } from "./codes.js";
+import { watchPage } from "./environment.js";
+import { ClosedError, ConnectionError, RequestRefusedError } from "./errors.js";
+import { Liveness } from "./liveness.js";
+import type { ClientEvents, ClientOptions, SocketClass, SocketLike, State } from "./options.js";
 import { type Deferred, defer, type Pending } from "./pending.js";
-import type { ChannelEvent, Connected, Message } from "./protocol.js";
+import type { ChannelEvent, Connected, Message, Positions } from "./protocol.js";
+import { isHeld, MAX_HELD, RESUME, resumeFrom } from "./resuming.js";
 import { addressOf, BROKEN_CONTRACT, closing, drop, protocolsOf, SILENT } from "./socket.js";
-
-/** Life without a sign of the server beyond its heartbeat. */
-const GRACE_MS = 15_000;
-/** Of the channels, by type; events have none. */
-const HELD: unknown[] = [undefined, "gap", "position"];
-/** Many times what a server replays: one that sends more and no `resumed` is taken at its word. */
-const MAX_HELD = 20_000;
 
 /** What the connection asks of, and tells, the rest of the client. */
 export interface Hooks {
-  /** May the session be taken up? Otherwise a new one is opened. */
-  resumable(): boolean;
+  /** Where to go on. */
+  positions(): Positions;
   connected(message: Connected): void;
-  /** An open connection ended; the client comes back, or `closed` follows. */
-  lost(error: ConnectionError): void;
-  /** The end; without an error because it was wished. */
-  closed(error: ConnectionError | undefined): void;
-  /** Heard between `closed` and `over`, while not all `isAnswered`. */
+  /** An open connection ended and the client comes back, or it is the end; without an error because it was wished. */
+  ended(error: ConnectionError | undefined, comesBack: boolean): void;
+  /** Heard between the end and `over`, while not all `isAnswered`. */
   answer(message: Message): void;
   isAnswered(): boolean;
-  /** After `closed`: nothing can be heard any more. */
+  /** After the end: nothing can be heard any more. */
   over(error: ConnectionError | undefined): void;
   event(event: ChannelEvent): void;
   message(message: Message): void;
@@ -47,14 +41,10 @@ export interface Hooks {
   debug(...what: unknown[]): void;
 }
 
-export interface ConnectionSettings {
+export interface ConnectionSettings extends Omit<ClientOptions, "url"> {
   url: URL;
-  token: TokenSource | null | undefined;
-  autoReconnect: boolean;
-  maxReconnectAttempts: number;
-  connectTimeout: number;
   requestTimeout: number;
-  open: OpenSocket;
+  Socket: SocketClass;
 }
 
 export class Connection {
@@ -68,8 +58,8 @@ export class Connection {
   /** The one that the server has of us; null where there is none. */
   token: string | null | undefined;
 
-  /** Without token and session. */
-  readonly url: URL;
+  /** As people may see it: without user, password and query, in which there may be a token. */
+  readonly address: string;
   readonly #settings: ConnectionSettings;
   readonly #hooks: Hooks;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -91,22 +81,21 @@ export class Connection {
   /** What `goodbye` asked to wait, in ms. */
   #slot: number | undefined;
   #openedAt = 0;
-  /** What came before the answer to `resume`: where that fails, it stands behind a hole. */
+  /** What came before the answer to `resume`; undefined when that is not waited for. */
   #held: Message[] | undefined;
-  #heardAt = 0;
-  /** Silence for so long, in ms, is death. */
-  #silence = 0;
+  readonly #liveness: Liveness;
 
   constructor(settings: ConnectionSettings, hooks: Hooks) {
-    this.url = settings.url;
+    this.address = settings.url.origin + settings.url.pathname;
     this.#settings = settings;
     this.#hooks = hooks;
+    this.#liveness = new Liveness(this.#arm, hooks.tick, () => this.#lose(SILENT, "the server is silent"));
   }
 
   /** One attempt, or the one that is under way. */
   connect(): Pending<Connected> {
-    const caller = this.state === "connecting" && this.#caller ? this.#caller : defer<Connected>(this.#hooks.report);
-    if (this.state === "closed") caller.reject(new ClientClosedError());
+    const caller = this.#caller ?? defer<Connected>(this.#hooks.report);
+    if (this.state === "closed") caller.reject(new ClosedError());
     else if (this.state === "open") caller.resolve(this.info as Connected);
     else {
       this.#caller = caller;
@@ -142,16 +131,10 @@ export class Connection {
     if (!this.fits(text)) {
       throw new RequestRefusedError(
         "payload_too_large",
-        `the message is over ${this.#limit} bytes, the most that this server takes: send it in parts, or over HTTP`,
+        `the message is more than the ${this.#limit} bytes that this server takes: send it in parts`,
       );
     }
     this.#socket?.send(text);
-  }
-
-  /** Say where to go on: what comes of the channels counts once the server has said `resumed`. */
-  resume(text: string): void {
-    this.#held = [];
-    this.send(text);
   }
 
   /** End for good. Resolves when the socket is closed, or the server took too long to answer. */
@@ -161,29 +144,31 @@ export class Connection {
   }
 
   /** End the connection and come back: what was heard cannot be relied on. */
-  abandon(reason: string, cause?: unknown): void {
+  #abandon(reason: string, cause?: unknown): void {
     this.#hooks.report(this.#lose(BROKEN_CONTRACT, reason, cause));
   }
 
-  #enter(state: State, ms: number, then: () => void): void {
+  #enter(state: State): void {
     this.#hooks.debug(this.state, "->", state);
     this.state = state;
-    this.#arm(ms, then);
+    clearTimeout(this.#timer);
   }
 
-  #arm(ms: number, then: () => void): void {
+  readonly #arm = (ms: number, then: () => void): void => {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(then, ms);
-  }
+  };
 
   // --- connecting ---
 
   #begin(): void {
-    const { connectTimeout, token } = this.#settings;
+    const { connectTimeout = 10_000, token } = this.#settings;
     const attempt = {};
+    this.#letGo(SILENT); // where an attempt hangs
     this.#attempt = attempt;
     this.#unwatch ??= watchPage(this.#wake);
-    this.#enter("connecting", connectTimeout, () => this.#lose(1006, `no connection within ${connectTimeout} ms`));
+    this.#enter("connecting");
+    this.#arm(connectTimeout, () => this.#lose(1006, `nothing within ${connectTimeout} ms`));
     if (typeof token !== "function") {
       this.#dial(token);
       return;
@@ -191,72 +176,88 @@ export class Connection {
     this.freshToken().then(
       (fresh) => {
         if (attempt !== this.#attempt) return;
-        const refused = this.#refused;
-        if (fresh === refused?.token) this.#refuse(refused.error);
+        if (fresh === this.#refused?.token) this.#refuse(this.#refused.error);
         else this.#dial(fresh);
       },
       (cause) => {
         if (attempt !== this.#attempt) return;
-        const unheard = !this.#caller;
-        const error = this.#lose(1006, `token() failed: ${cause}`, cause);
-        if (unheard) this.#hooks.report(error);
+        this.#caller ??= defer(this.#hooks.report); // reports it, where nobody waits
+        this.#lose(1006, `token() failed: ${cause}`, cause);
       },
     );
   }
 
   /** There is no other token than the one that is of no use. */
   #refuse({ code, reason }: ConnectionError): void {
-    const error = new ConnectionError(code, `${reason}; and token() returned the same token again`);
-    const unheard = !this.#caller;
-    this.#finish(error);
-    if (unheard) this.#hooks.report(error);
+    this.#caller ??= defer(this.#hooks.report);
+    this.#finish(new ConnectionError(code, `${reason}; and token() returned the same token again`));
   }
 
   #dial(token: string | null | undefined): void {
     let socket: SocketLike;
     this.token = token;
     try {
-      const address = addressOf(this.url, this.#hooks.resumable() ? this.#session : undefined);
-      socket = this.#settings.open(address, protocolsOf(token));
+      const resumes = this.fits(resumeFrom(this.#hooks.positions()));
+      const address = addressOf(this.#settings.url, resumes ? this.#session : undefined);
+      socket = new this.#settings.Socket(address, protocolsOf(token));
     } catch (cause) {
       this.#lose(1006, `${cause}`, cause);
       return;
     }
-    let problem: string | undefined;
-    socket.onerror = (event) => {
-      problem = event.message?.replace(/ 404$/, "$&: no router at this path, which is /ws where nobody has changed it");
+    let problem = "";
+    socket.onerror = ({ message = "" }) => {
+      problem = message;
     };
-    socket.onclose = ({ code, reason }) => this.#lose(code, reason || problem || "");
+    socket.onclose = ({ code, reason }) => this.#lose(code, reason || problem);
     socket.onmessage = ({ data }) => this.#receive(data as string);
     this.#socket = socket;
   }
 
-  #opened(message: Connected): void {
-    const { heartbeat_s, reconnection_token } = message;
+  #opened({ reconnection_token, ...told }: Message): void {
+    const message = told as unknown as Connected;
     if (this.info) this.reconnects++;
     this.info = { ...message };
     this.#session = reconnection_token;
     this.#attempts = 0;
-    this.#slot = undefined;
     this.#openedAt = performance.now();
-    this.#silence = (heartbeat_s > 0 ? heartbeat_s : 30) * 1000 + GRACE_MS;
-    this.#enter("open", this.#silence, this.#listen);
+    this.#enter("open");
+    this.#liveness.opened(message.heartbeat_s);
+    if (message.reconnected && !this.#resume()) return;
     this.#hooks.connected(message);
     this.#caller?.resolve(message);
+    this.#caller = undefined;
     this.isNew = true;
+  }
+
+  /** Say where to go on, first of all. False where that cannot be said. */
+  #resume(): boolean {
+    const { requestTimeout } = this.#settings;
+    const text = resumeFrom(this.#hooks.positions());
+    if (!this.fits(text)) {
+      // This server takes less than the last one did. The next attempt knows that, and opens a new session.
+      this.#abandon("the positions are more than this server takes");
+      return false;
+    }
+    this.#held = [];
+    this.send(text);
+    this.#arm(requestTimeout, () => {
+      if (this.#held) this.#abandon(`no reply to resume within ${requestTimeout} ms`);
+      else this.#liveness.listen();
+    });
+    return true;
   }
 
   // --- open ---
 
   #receive(data: string): void {
-    this.#heardAt = performance.now();
+    this.#liveness.heard();
     this.isNew = false;
     try {
       const message = JSON.parse(data);
-      if (!this.#held || !HELD.includes(message.type)) this.#take(message);
+      if (!this.#held || !isHeld(message)) this.#take(message);
       else if (this.#held.push(message) > MAX_HELD) this.#release();
     } catch (cause) {
-      this.abandon(`the server sent what is no message: ${(cause as Error).message}`, cause);
+      this.#abandon(`the server sent an invalid message: ${(cause as Error).message}`, cause);
     }
   }
 
@@ -273,54 +274,30 @@ export class Connection {
   }
 
   #control(message: Message): void {
-    this.#hooks.debug("heard", message.type, message.id);
-    if (message.type === "resumed") this.#release();
-    switch (message.type) {
-      case "ping":
-        this.send('{"type":"pong"}');
-        return;
-      case "connected":
-        if (this.state === "connecting") this.#opened(message as unknown as Connected);
-        return;
-      case "reconnection_token":
-        this.#session = message.token;
-        return;
-      case "goodbye":
-        if (message.reconnect_after_ms >= 0) this.#slot = message.reconnect_after_ms;
-        this.#hooks.emit("goodbye", message as unknown as ClientEvents["goodbye"]);
-        return;
-      default:
-        this.#hooks.message(message);
-    }
-  }
-
-  /** The timer of `open`: is the server alive? */
-  readonly #listen = (): void => {
-    const left = this.#heardAt + this.#silence - performance.now();
-    this.#hooks.tick();
-    if (left > 0) this.#arm(left, this.#listen);
-    else this.#lastCall(1000);
-  };
-
-  /**
-   * Anything heard within so many ms keeps the connection.
-   *
-   * A busy thread or a computer that slept runs this timer before it reads what has long been there, hence once more.
-   */
-  #lastCall(ms: number): void {
-    const since = this.#heardAt;
-    this.#arm(ms, () => {
-      if (this.#heardAt !== since) this.#listen();
-      else this.#lose(SILENT, "the server is silent");
-    });
+    const { type, id } = message;
+    this.#hooks.debug("heard", type, id);
+    if (type === "ping") this.send('{"type":"pong"}');
+    else if (type === "reconnection_token") this.#session = message.token;
+    else if (type === "resumed") this.#release();
+    else if (type === "connected") {
+      if (this.state === "connecting") this.#opened(message);
+    } else if (type === "goodbye") {
+      if (message.reconnect_after_ms >= 0) this.#slot = message.reconnect_after_ms;
+      this.#hooks.emit(type, message as unknown as ClientEvents["goodbye"]);
+    } else if (type === "error" && id === RESUME) {
+      // Then the server has gone on from its own marks, and what was on its way to us may be missing.
+      this.#abandon(`resume was refused: ${message.message}`);
+    } else this.#hooks.message(message);
   }
 
   /** The page is seen again, or the network is back. */
   readonly #wake = (): void => {
-    if (this.state === "waiting") this.#begin();
-    else if (this.state === "open") {
+    const { state } = this;
+    // An attempt may hang until its time is over; one that somebody waits for has no other than that.
+    if (state === "waiting" || (state === "connecting" && !this.#caller)) this.#begin();
+    else if (state === "open" && !this.#held) {
       this.send('{"type":"ping"}');
-      this.#lastCall(this.#settings.requestTimeout);
+      this.#liveness.lastCall(this.#settings.requestTimeout);
     }
   };
 
@@ -328,29 +305,33 @@ export class Connection {
 
   /** The attempt or the connection has ended: what comes next depends on the code. */
   #lose(code: number, reason: string, cause?: unknown): ConnectionError {
-    const error = new ConnectionError(code, reason, cause);
     const wasOpen = this.state === "open";
-    if (this.#socket) drop(this.#socket, code);
-    this.#socket = this.#attempt = this.#held = undefined;
+    const error = new ConnectionError(code, reason, cause, wasOpen ? undefined : this.address);
+    this.#letGo(code);
     if (!this.info) {
       this.#rest("idle");
       this.#tellCaller(error);
       return error;
     }
-    if (reconnectAfter(code) === "fresh_token") {
+    const verdict = reconnectAfter(code);
+    if (verdict === "fresh_token") {
       // An attempt may also be refused with 1008 because the session is another user's than the token.
       if (wasOpen || code !== 1008 || !this.#session) this.#refused = { token: this.token, error };
       if (code === 1008) this.#session = undefined;
     }
     if (wasOpen && performance.now() - this.#openedAt >= STABLE_MS) this.#failures = 0;
-    if (this.#comesBack(code)) this.#wait(error, wasOpen);
+    if (this.#comesBack(verdict)) this.#wait(error, wasOpen);
     else this.#finish(error);
     return error;
   }
 
-  #comesBack(code: number): boolean {
-    const { autoReconnect, maxReconnectAttempts, token } = this.#settings;
-    const verdict = reconnectAfter(code);
+  #letGo(code: number): void {
+    if (this.#socket) drop(this.#socket, code);
+    this.#socket = this.#attempt = this.#held = undefined;
+  }
+
+  #comesBack(verdict: Verdict): boolean {
+    const { autoReconnect = true, maxReconnectAttempts = Infinity, token } = this.#settings;
     return (
       autoReconnect &&
       this.#attempts < maxReconnectAttempts &&
@@ -363,18 +344,17 @@ export class Connection {
     const delay = this.#slot ?? drawn;
     const attempt = ++this.#attempts;
     this.#slot = undefined;
-    this.#enter("waiting", delay, () => this.#begin());
+    this.#enter("waiting");
+    this.#arm(delay, () => this.#begin());
     this.#tellCaller(error);
-    if (wasOpen) this.#hooks.lost(error);
+    if (wasOpen) this.#hooks.ended(error, true);
     this.#hooks.tick();
     this.#hooks.emit("reconnecting", { attempt, delay, error });
   }
 
   /** No timer and no listener any more. */
   #rest(state: State): void {
-    this.#hooks.debug(this.state, "->", state);
-    this.state = state;
-    clearTimeout(this.#timer);
+    this.#enter(state);
     this.#unwatch?.();
     this.#unwatch = undefined;
   }
@@ -382,14 +362,13 @@ export class Connection {
   #finish(error?: ConnectionError): void {
     const socket = this.#socket;
     const wasOpen = this.state === "open";
-    const { answer, isAnswered, closed, over } = this.#hooks;
+    const { answer, isAnswered, ended, over } = this.#hooks;
     this.#socket = this.#attempt = undefined;
     this.#rest("closed");
-    const ended = socket && closing(socket, answer, () => !wasOpen || isAnswered());
-    this.#ended = ended ? ended.then(() => over(error)) : Promise.resolve();
-    this.#tellCaller(error ?? new ClientClosedError());
-    closed(error);
-    if (!ended) over(error);
+    const close = socket && closing(socket, answer, () => !wasOpen || isAnswered());
+    this.#ended = Promise.resolve(close).then(() => over(error));
+    this.#tellCaller(error ?? new ClosedError());
+    ended(error, false);
   }
 
   #tellCaller(error: Error): void {

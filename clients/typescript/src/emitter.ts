@@ -11,7 +11,7 @@ export class Emitter {
   readonly #callbacks = new Map<string, readonly ((payload: never) => unknown)[]>(NAMES.map((name) => [name, []]));
 
   on<N extends keyof ClientEvents>(name: N, callback: Callback<N>): void {
-    if (typeof callback !== "function") throw new TypeError(`callback: it has to be a function, not ${callback}`);
+    if (typeof callback !== "function") throw new TypeError(`callback: not a function but ${typeof callback}`);
     this.#callbacks.set(name, [...this.#of(name), callback]);
   }
 
@@ -22,9 +22,9 @@ export class Emitter {
     );
   }
 
-  emit<N extends keyof ClientEvents>(name: N, payload: ClientEvents[N]): void {
+  readonly emit = <N extends keyof ClientEvents>(name: N, payload: ClientEvents[N]): void => {
     for (const callback of this.#of(name)) this.call(name, callback as Callback<N>, payload);
-  }
+  };
 
   call<N extends keyof ClientEvents>(name: N, callback: Callback<N>, payload: ClientEvents[N]): void {
     // Where the callback for errors fails, nobody is left to be told but the console.
@@ -34,7 +34,7 @@ export class Emitter {
   }
 
   /** Tell of an error that nobody awaits. */
-  report = (error: unknown): void => {
+  readonly report = (error: unknown): void => {
     if (this.#of("error").length) this.emit("error", error as NeurographError);
     else console.error(error);
   };
@@ -47,12 +47,16 @@ export class Emitter {
 }
 
 /** Call it; `failed` hears of what it throws, and of what its promise is rejected with. */
-export function run<P>(callback: (payload: P) => unknown, payload: P, failed: (cause: unknown) => void): void {
+export function run<P>(
+  callback: (payload: P) => unknown,
+  payload: P,
+  failed: (cause: unknown, payload: P) => void,
+): void {
   try {
     const result = callback(payload);
-    if (result instanceof Promise) result.catch(failed);
+    if (result instanceof Promise) result.catch((cause) => failed(cause, payload));
   } catch (cause) {
-    failed(cause);
+    failed(cause, payload);
   }
 }
 

@@ -1,14 +1,12 @@
 /** What differs between browsers, Node, Deno and Bun. */
-import type { SocketClass, SocketLike } from "./options.js";
-
-export type OpenSocket = (url: string, protocols: string[]) => SocketLike;
+import type { SocketClass } from "./options.js";
 
 /** The class to connect with. Throws TypeError where there is none. */
 export function socketClass(given: SocketClass | undefined): SocketClass {
   const found = given ?? (globalThis.WebSocket as SocketClass | undefined);
   if (!found) {
     throw new TypeError(
-      "there is no global WebSocket here. Install ws (npm install ws), and write: " +
+      "there is no global WebSocket: npm install ws, and write " +
         'import WebSocket from "ws"; new NeurographWSClient({ url, webSocket: WebSocket })',
     );
   }
@@ -24,7 +22,7 @@ export function addressIn(given: string): URL {
     if (url.pathname === "/") url.pathname = "/ws";
   } catch {}
   if (!url || !/^wss?:$/.test(url.protocol)) {
-    throw new TypeError("url: not an address to connect to; it is like ws://127.0.0.1:8000/ws or wss://example.org/ws");
+    throw new TypeError("url: it is like ws://127.0.0.1:8000/ws or wss://example.org/ws");
   }
   return url;
 }

@@ -3,11 +3,11 @@
  *
  *     NeurographError            code, channel
  *       ConnectionError          code (of the close), reason
- *       ClientClosedError
+ *       ClosedError
  *       RequestTimeoutError
  *       RequestRefusedError      code (the server's), index, retryAfter
  *       QueueFullError
- *       UncertainPublishError
+ *       PublishUncertainError
  */
 import { isRetryable } from "./codes.js";
 import type { Message } from "./protocol.js";
@@ -28,25 +28,33 @@ export class NeurographError extends Error {
   }
 }
 
+/** A page is not told what it was. */
+const ADVICE = ": is the router running there, is the path right (/ws), are you let in?";
+
 /** There is no connection: it failed, was lost, or was never asked for. `code` is the close code. */
 export class ConnectionError extends NeurographError {
   override name = "ConnectionError";
+  declare readonly code: number;
 
+  /** With the address, of an attempt to connect there. */
   constructor(
-    override readonly code: number,
+    code: number,
     readonly reason: string,
     cause?: unknown,
+    address?: string,
   ) {
-    super(code, `connection closed: ${code}${reason && ` ${reason}`}`, cause);
+    const what = address ? `no connection to ${address}` : "connection closed";
+    const advice = address && code === 1006 && !cause ? ADVICE : "";
+    super(code, `${what}: ${code}${reason && ` ${reason}`}${advice}`, cause);
   }
 }
 
 /** `disconnect()` was called, or the client has stopped for good. */
-export class ClientClosedError extends NeurographError {
-  override name = "ClientClosedError";
+export class ClosedError extends NeurographError {
+  override name = "ClosedError";
 
-  constructor(cause?: unknown) {
-    super("client_closed", "the client is closed: make a new one to connect again", cause);
+  constructor() {
+    super("client_closed", "the client is closed: make a new one");
   }
 }
 
@@ -58,18 +66,15 @@ export class RequestTimeoutError extends NeurographError {
 /** The server said no. */
 export class RequestRefusedError extends NeurographError {
   override name = "RequestRefusedError";
+  declare readonly code: string;
   /** Which event of a batch, from 0. */
-  readonly index: number | undefined;
+  declare readonly index: number | undefined;
   /** Seconds after which it may be asked again. */
-  readonly retryAfter: number | undefined;
+  declare readonly retryAfter: number | undefined;
   /** The epoch in force, with `history_unavailable`. */
-  readonly epoch: string | undefined;
+  declare readonly epoch: string | undefined;
 
-  constructor(
-    override readonly code: string,
-    message: string,
-    reply: Partial<Message> = {},
-  ) {
+  constructor(code: string, message: string, reply: Partial<Message> = {}) {
     super(code, message);
     this.index = reply.index;
     this.retryAfter = reply.retry_after;
@@ -88,6 +93,6 @@ export class QueueFullError extends NeurographError {
 }
 
 /** It was sent, and nobody knows whether it arrived. */
-export class UncertainPublishError extends NeurographError {
-  override name = "UncertainPublishError";
+export class PublishUncertainError extends NeurographError {
+  override name = "PublishUncertainError";
 }

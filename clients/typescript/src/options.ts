@@ -32,7 +32,7 @@ export interface ClientOptions {
   maxReconnectAttempts?: number | undefined;
   /** For the socket, the token and `connected` together: 10,000. */
   connectTimeout?: number | undefined;
-  /** For the reply to a request: 10,000. */
+  /** For the reply to a request, or to `resume`: 10,000. */
   requestTimeout?: number | undefined;
   /** Say by `console.debug` what happens; no tokens and no data: false. */
   debug?: boolean | undefined;
@@ -98,7 +98,7 @@ export interface ClientEvents {
 
 /** What `getConnectionInfo()` tells. */
 export interface ConnectionInfo {
-  /** Without the token. */
+  /** Without user, password and query. */
   url: string;
   state: State;
   clientId: string | null;

@@ -155,7 +155,6 @@ export interface Connected {
   epoch: string;
   heartbeat_s: number;
   max_message_bytes: number;
-  reconnection_token: string;
   /** Life of the session without a connection, in seconds. */
   expires_in: number;
   channels?: string[];

@@ -4,7 +4,7 @@
  * Each publish has a key, so that to send it again after a reconnection makes no duplicate. It stays here until
  * `published` or its refusal comes, or nobody can know any more what became of it.
  */
-import { QueueFullError, RequestRefusedError, UncertainPublishError } from "./errors.js";
+import { PublishUncertainError, QueueFullError, RequestRefusedError } from "./errors.js";
 import { type Deferred, defer, type Pending } from "./pending.js";
 import type { Message, Published } from "./protocol.js";
 
@@ -14,15 +14,20 @@ const QUEUE_SIZE = 1024 * 1024;
 /** The server keeps a key for 120 s; a repetition takes its time to get there. */
 const KEY_LIFE_MS = 115_000;
 
+/** When, and under which epoch: what the server may know a key from. */
+interface Sent {
+  at: number;
+  epoch: string;
+}
+
 interface Publish {
   id: string;
   text: string;
   deferred: Deferred<Published>;
-  /** Sent, and not answered on this connection. */
-  onWire: boolean;
-  /** When it was sent first, and under which epoch: what the server may know its key from. */
-  firstSent: number | undefined;
-  epoch: string | undefined;
+  /** On this connection, and not answered. */
+  sent: Sent | undefined;
+  /** First, on an earlier connection that ended before the answer: it may have been published. */
+  before: Sent | undefined;
 }
 
 interface Hooks {
@@ -70,10 +75,10 @@ export class Publishing {
         throw new QueueFullError(
           "queue_full",
           `${this.#queue.size} publishes (${this.#size} characters) wait for the server, at most ${QUEUE_LENGTH} ` +
-            `(${QUEUE_SIZE}) may: await some of them first`,
+            `(${QUEUE_SIZE}): await some of them first`,
         );
       }
-      const publish = { id, text, deferred, onWire: false, firstSent: undefined, epoch: undefined };
+      const publish = { id, text, deferred, sent: undefined, before: undefined };
       this.#queue.set(id, publish);
       this.#size += text.length;
       this.#unsent.push(publish);
@@ -88,12 +93,12 @@ export class Publishing {
   flush(): void {
     while (this.#unsent.length && this.#hooks.isOpen() && !this.#timer && this.#onWire < this.#window) {
       const publish = this.#unsent.shift() as Publish;
-      publish.onWire = true;
-      this.#onWire++;
+      const epoch = this.#hooks.epoch();
       try {
+        if (isForgotten(publish.before, epoch)) throw uncertain();
+        publish.sent = { at: performance.now(), epoch };
+        this.#onWire++;
         this.#hooks.send(publish.text);
-        publish.firstSent ??= performance.now();
-        publish.epoch ??= this.#hooks.epoch();
       } catch (error) {
         this.#settle(publish).reject(error);
       }
@@ -111,10 +116,9 @@ export class Publishing {
     return true;
   }
 
-  /** A connection: all that is not answered goes out again, unless it may have been published for good or twice. */
+  /** A connection: all that is not answered goes out again, unless that might publish it twice. */
   connected(): void {
     this.#reset();
-    this.expire(this.#hooks.epoch());
     this.flush();
   }
 
@@ -124,16 +128,17 @@ export class Publishing {
     this.#timer = undefined;
     this.#window = QUEUE_LENGTH;
     this.#onWire = 0;
-    for (const publish of this.#queue.values()) publish.onWire = false;
     this.#unsent = [...this.#queue.values()];
+    for (const publish of this.#unsent) {
+      publish.before ??= publish.sent;
+      publish.sent = undefined;
+    }
   }
 
-  /** Give up those whose keys the server may have forgotten: by now, or with the epoch that it had. */
-  expire(epoch?: string): void {
-    const limit = performance.now() - KEY_LIFE_MS;
+  /** Give up those whose keys the server may have forgotten. */
+  expire(): void {
     for (const publish of this.#queue.values()) {
-      if (publish.firstSent === undefined) continue;
-      if (publish.firstSent <= limit || (epoch && publish.epoch !== epoch)) this.#settle(publish).reject(uncertain());
+      if (isForgotten(publish.before ?? publish.sent)) this.#settle(publish).reject(uncertain());
     }
   }
 
@@ -141,16 +146,15 @@ export class Publishing {
   close(error: Error): void {
     this.#reset();
     for (const publish of this.#queue.values()) {
-      this.#settle(publish).reject(publish.firstSent === undefined ? error : uncertain(error));
+      this.#settle(publish).reject(publish.before ? uncertain(error) : error);
     }
   }
 
   #later(publish: Publish, message: Message): void {
-    publish.onWire = false;
-    publish.firstSent = publish.epoch = undefined; // refused, so there is nothing that could be published twice
+    publish.sent = undefined; // refused, so on this connection it was not published
     this.#onWire--;
     this.#window = 1;
-    this.#unsent = [...this.#queue.values()].filter((one) => !one.onWire);
+    this.#unsent = [...this.#queue.values()].filter((one) => !one.sent);
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
@@ -162,23 +166,28 @@ export class Publishing {
   #settle(publish: Publish): Deferred<Published> {
     this.#queue.delete(publish.id);
     this.#size -= publish.text.length;
-    if (publish.onWire) this.#onWire--;
+    if (publish.sent) this.#onWire--;
     else this.#unsent = this.#unsent.filter((one) => one !== publish);
     return publish.deferred;
   }
 }
 
+/** The server may know no longer what was sent then: by now, or because it has another epoch. */
+function isForgotten(sent: Sent | undefined, epoch = sent?.epoch): boolean {
+  return sent !== undefined && (sent.at <= performance.now() - KEY_LIFE_MS || sent.epoch !== epoch);
+}
+
 /** For JSON, which would make null of them. */
 function finite(field: string, value: unknown): unknown {
   if (typeof value !== "number" || Number.isFinite(value)) return value;
-  throw new TypeError(`${field}: ${value} is no number in JSON: leave it out, or say null`);
+  throw new TypeError(`${field}: ${value} is not a number in JSON: leave it out, or say null`);
 }
 
-function uncertain(cause?: unknown): UncertainPublishError {
-  return new UncertainPublishError(
+function uncertain(cause?: unknown): PublishUncertainError {
+  return new PublishUncertainError(
     "uncertain",
-    "it may or may not have been published: the connection was lost before the answer, and the server may not know " +
-      "its key any more. Look it up in the history before publishing it again",
+    "it may or may not have been published: no answer came while the server knew its key. Look in the history before " +
+      "publishing it again",
     cause,
   );
 }

@@ -24,10 +24,13 @@ export function addressOf(base: URL, session: string | undefined): string {
 
 /** The subprotocols, which carry the token. Throws TypeError where it cannot be one. */
 export function protocolsOf(token: string | null | undefined): string[] {
-  if (!token) return ["neurograph.v1"];
-  // The socket's own error would repeat the token, and then stand in somebody's log.
-  if (!/^[\w.~-]+$/.test(token)) throw new TypeError("token: a JWT has only letters, digits and - _ . ~");
-  return ["neurograph.v1", `bearer.${token}`];
+  const protocols = ["neurograph.v1"];
+  if (token) {
+    // The socket's own error would repeat the token, and then stand in somebody's log.
+    if (!/^[\w.~-]+$/.test(token)) throw new TypeError("token: a JWT has only letters, digits and - _ . ~");
+    protocols.push(`bearer.${token}`);
+  }
+  return protocols;
 }
 
 /** Let go of a socket at once, whatever it says from now on. */

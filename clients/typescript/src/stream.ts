@@ -88,15 +88,13 @@ export class EventStream implements AsyncIterableIterator<Item> {
 
   /** Count what is dropped into the one gap that stands for it. */
   #lose(item: Item): void {
-    const { from, to, count, epoch } = "of" in item ? item : this.#gapOf(item);
+    const { seq = null } = item as Partial<ChannelEvent>;
+    // A gap has all of these, an event none.
+    const { from = seq, to = seq, count = 1, epoch = this.#settings.epoch() } = item as Partial<Gap>;
     this.#lost ??= { type: "gap", of: this.channel, epoch, from, to, count: 0, reason: "client_overflow" };
     const { count: before } = this.#lost;
     this.#lost.to = to;
     this.#lost.count = before === null || count === null ? null : before + count;
-  }
-
-  #gapOf({ seq = null }: { seq?: number | null }) {
-    return { from: seq, to: seq, count: 1, epoch: this.#settings.epoch() };
   }
 
   /** Tell of the loss; the gap, where the loop wants to see it. */

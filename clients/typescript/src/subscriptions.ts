@@ -4,7 +4,7 @@
  * What is wanted changes by plain calls at any time. `sync` tells the server the difference, in as few messages as the
  * options allow, whenever something is sent.
  */
-import { handlerFailed } from "./emitter.js";
+import { handlerFailed, run } from "./emitter.js";
 import { NeurographError } from "./errors.js";
 import type { SubscribeOptions } from "./options.js";
 import type { ChannelEvent, Connected, Gap, Message, Positions } from "./protocol.js";
@@ -12,8 +12,8 @@ import type { ChannelEvent, Connected, Gap, Message, Positions } from "./protoco
 // biome-ignore lint/suspicious/noExplicitAny: a handler of one channel is kept among those of all
 export type AnyHandler = (event: any) => unknown;
 
-/** What the server has been told of a subscription. */
-type Told = "nothing" | "asked" | "granted" | "denied";
+/** What the server has been told of a subscription; while it is asked, the id of the newest message that does so. */
+type Told = "nothing" | "granted" | "denied" | (string & {});
 
 interface Subscription {
   handlers: readonly AnyHandler[];
@@ -69,7 +69,7 @@ export class Subscriptions {
     const options = given && (JSON.parse(JSON.stringify(given)) as SubscribeOptions);
     if (handler && typeof handler !== "function") throw new TypeError(`handler: not a function but ${typeof handler}`);
     for (const name of channels) {
-      if (typeof name !== "string") throw new TypeError(`channel: a name is a string, not ${name}`);
+      if (typeof name !== "string") throw new TypeError(`channel: not a string but ${typeof name}`);
       let one = this.#channels.get(name);
       if (!one) {
         one = { handlers: [], given: new Map(), options: {}, position: undefined, told: "nothing" };
@@ -127,7 +127,7 @@ export class Subscriptions {
     const groups = new Map<string, string[]>();
     for (const [name, one] of this.#channels) {
       if (one.told !== "nothing" || name === "personal" || name === "global") continue;
-      one.told = "asked";
+      one.told = "asked"; // by a message that is yet to be sent
       const { last, since } = one.options;
       const options = standing(one.options, one.position ? {} : { last, since });
       groups.set(options, [...(groups.get(options) ?? []), name]);
@@ -142,30 +142,35 @@ export class Subscriptions {
       const position = this.#channels.get(name)?.position;
       if (position) recover[name] = position;
     }
-    const message = { type, channels, ...options, ...(Object.keys(recover).length ? { recover } : {}) };
+    const message = { type, channels, ...options, recover: Object.keys(recover).length ? recover : undefined };
     try {
       const id = this.#hooks.ask(message);
       this.#asked.set(id, { channels, type });
-      if (type === "unsubscribe") for (const name of channels) this.#leaving.set(name, id);
+      for (const name of channels) {
+        const one = this.#channels.get(name);
+        if (type === "unsubscribe") this.#leaving.set(name, id);
+        else if (one) one.told = id;
+      }
     } catch (cause) {
       const error = cause as NeurographError;
       const half = channels.length >> 1;
       if (half && error.code === "payload_too_large") {
         this.#send(type, channels.slice(0, half), options);
         this.#send(type, channels.slice(half), options);
-      } else this.#refused(channels, error);
+      } else for (const name of channels) this.#refuse(name, error.code, error.message);
     }
   }
 
   /** A connection: a session that was taken up still has what was granted, and no other has `channels`. */
-  connected({ channels = [], positions = {}, denied = [] }: Connected): void {
+  connected(message: Connected): void {
+    const { channels = [], positions = {} } = message;
     this.close();
     this.#dropped = new Set(channels.filter((name) => this.#dropped.has(name) || !this.#channels.has(name)));
     for (const [name, one] of this.#channels) {
       if (positions[name] && !this.#dropped.has(name)) one.position ??= { ...positions[name] };
       if (!(one.told === "granted" && channels.includes(name))) one.told = "nothing";
     }
-    this.#deny(denied, () => "permission_denied");
+    this.#deny(message);
     this.#changed = true;
   }
 
@@ -197,12 +202,12 @@ export class Subscriptions {
           const one = this.#channels.get(name);
           if (!one) continue;
           one.position ??= { ...position };
-          if (one.told === "asked") one.told = "granted";
+          if (one.told === id) one.told = "granted";
         }
-        this.#deny(message.denied, (name) => message.reasons?.[name] ?? "permission_denied");
+        this.#deny(message, id);
         return true;
       case "unsubscribed":
-        if (message.reason) this.#deny(message.channels, () => message.reason);
+        if (message.reason) for (const name of message.channels) this.#refuse(name, message.reason);
         return true;
       case "position":
         for (const [name, position] of Object.entries(message.positions as Positions)) {
@@ -212,18 +217,18 @@ export class Subscriptions {
         return true;
       case "error":
         if (!asked) return false;
-        if (message.retry_after !== undefined) this.#later(asked, message.retry_after);
-        else this.#refused(asked.channels, new NeurographError(message.code, message.message));
+        if (message.retry_after !== undefined) this.#later(id, asked, message.retry_after);
+        else for (const name of asked.channels) this.#refuse(name, message.code, message.message, id);
         return true;
     }
     return false;
   }
 
-  #later({ channels, type }: { channels: string[]; type: string }, seconds: number): void {
+  #later(id: string, { channels, type }: { channels: string[]; type: string }, seconds: number): void {
     for (const name of channels) {
       const one = this.#channels.get(name);
       if (!one && type === "unsubscribe") this.#dropped.add(name);
-      else if (one?.told === "asked") one.told = "nothing";
+      else if (one?.told === id) one.told = "nothing";
     }
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
@@ -232,20 +237,17 @@ export class Subscriptions {
     }, seconds * 1000);
   }
 
-  #deny(names: string[] = [], reason: (name: string) => string): void {
-    for (const name of names) {
-      this.#refused([name], new NeurographError(reason(name), reason(name)));
-    }
+  #deny({ denied = [], reasons = {} }: Partial<Message>, id?: string): void {
+    for (const name of denied) this.#refuse(name, reasons[name] ?? "permission_denied", undefined, id);
   }
 
-  #refused(names: string[], { code, message }: NeurographError): void {
-    for (const name of names) {
-      const one = this.#channels.get(name);
-      if (one) one.told = "denied";
-      const error = new NeurographError(code, `no subscription to ${name}: ${message}`);
-      error.channel = name;
-      this.#hooks.report(error);
-    }
+  /** Not this channel: in answer to the message with this id, or whatever has been asked. */
+  #refuse(name: string, code: string | number, message: unknown = code, id?: string): void {
+    const one = this.#channels.get(name);
+    if (one && (!id || one.told === id)) one.told = "denied";
+    const error = new NeurographError(code, `no subscription to ${name}: ${message}`);
+    error.channel = name;
+    this.#hooks.report(error);
   }
 
   // --- the stream ---
@@ -265,18 +267,11 @@ export class Subscriptions {
     }
     let { position } = one;
     if (seq !== undefined) {
-      if (typeof seq !== "number") throw new TypeError("seq is no number");
+      if (typeof seq !== "number") throw new TypeError("seq is not a number");
       if (!position) position = one.position = { epoch: this.#hooks.epoch(), seq: -1 };
       else if (seq <= position.seq) return; // a repetition
     }
-    for (const handler of one.handlers) {
-      try {
-        const result = handler(event);
-        if (result instanceof Promise) result.catch((cause) => this.#failed(cause, channel));
-      } catch (cause) {
-        this.#failed(cause, channel);
-      }
-    }
+    for (const handler of one.handlers) run(handler, event, this.#failed);
     if (seq !== undefined && position) position.seq = seq;
   }
 
@@ -285,9 +280,9 @@ export class Subscriptions {
     if (one && typeof to === "number") one.position = { epoch, seq: to };
   }
 
-  #failed(cause: unknown, channel: string): void {
+  readonly #failed = (cause: unknown, { channel }: ChannelEvent): void => {
     this.#hooks.report(handlerFailed(cause, channel, channel));
-  }
+  };
 }
 
 /** The options as they are sent: those that hold while the subscription does, and `more`. */

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import Default, { ClientClosedError, ConnectionError, NeurographWSClient } from "../src/index.js";
-import { FakeSocket, GREETING, harness, settle } from "./harness.js";
+import Default, { ClosedError, ConnectionError, NeurographWSClient } from "../src/index.js";
+import { FakeSocket, GREETING, harness, settle, TOLD } from "./harness.js";
 
 test("connect resolves with what the server said, and `connected` is told", async (t) => {
   const { client, told, socket } = harness(t);
@@ -9,17 +9,29 @@ test("connect resolves with what the server said, and `connected` is told", asyn
   const connecting = client.connect();
   assert.equal(client.getConnectionInfo().state, "connecting");
   socket().says(GREETING);
-  assert.deepEqual(await connecting, GREETING);
+  assert.deepEqual(await connecting, TOLD);
   assert.equal(client.isConnected(), true);
-  assert.deepEqual(told, [{ name: "connected", payload: GREETING }]);
+  assert.deepEqual(told, [{ name: "connected", payload: TOLD }]);
 });
 
 test("the URL asks for heartbeats, and has no token", async (t) => {
-  const { client, socket, open } = harness(t, { url: "http://router.test:81/ws?x=1&token=in.the.url" });
+  const { socket, open } = harness(t, { url: "http://router.test:81/ws?x=1&token=in.the.url" });
   await open();
   assert.equal(socket().url, "ws://router.test:81/ws?x=1&heartbeat=message");
   assert.deepEqual(socket().protocols, ["neurograph.v1", "bearer.in.the.url"]);
-  assert.equal(client.getConnectionInfo().url, "ws://router.test:81/ws?x=1");
+});
+
+test("the address that is told has no secrets: no user, no password, no query", async (t) => {
+  const { client, socket } = harness(t, { url: "ws://u:s.e.cret@router.test:81/ws?api_key=s.e.cret&token=s.e.cret" });
+  const refused = assert.rejects(client.connect(), ({ message }: Error) => {
+    assert.match(message, /^no connection to ws:\/\/router\.test:81\/ws: 1006/);
+    assert.doesNotMatch(message, /cret/);
+    return true;
+  });
+  assert.equal(socket().url, "ws://u:s.e.cret@router.test:81/ws?api_key=s.e.cret&heartbeat=message");
+  socket().ends();
+  await refused;
+  assert.equal(client.getConnectionInfo().url, "ws://router.test:81/ws");
 });
 
 test("without a path it is /ws", async (t) => {
@@ -29,9 +41,26 @@ test("without a path it is /ws", async (t) => {
   assert.equal(client.getConnectionInfo().url, "ws://router.test:8000/ws");
 });
 
+test("where there is no connection, the error says where to, and what to check", async (t) => {
+  const { client, open, socket, told } = harness(t);
+  const message =
+    "no connection to ws://router.test/ws: 1006: is the router running there, is the path right (/ws), are you let in?";
+  const refused = assert.rejects(client.connect(), { code: 1006, reason: "", message });
+  socket().ends(1006); // all that a page is told
+  await refused;
+  await open();
+  socket().ends(1006);
+  client.connect().catch(() => {});
+  socket().ends(1006);
+  assert.deepEqual(
+    told.filter(({ name }) => name === "reconnecting").map(({ payload }) => payload.error.message),
+    ["connection closed: 1006", message],
+  );
+});
+
 test("where the path is wrong, the error says which one is right", async (t) => {
   const { client, socket } = harness(t, { url: "ws://router.test/nope" });
-  const refused = assert.rejects(client.connect(), { reason: /^Unexpected server response: 404: no router.* \/ws/ });
+  const refused = assert.rejects(client.connect(), { message: /\/nope: .*response: 404: .*the path right \(\/ws\)/ });
   socket().onerror?.({ message: "Unexpected server response: 404" });
   socket().ends(1006);
   await refused;
@@ -62,7 +91,12 @@ test("a token that no header could hold fails, and is not repeated in the error"
 test("where the function for the token fails, so does connect", async (t) => {
   const cause = new Error("the identity server is down");
   const { client, clock, errors } = harness(t, { token: () => Promise.reject(cause) });
-  await assert.rejects(client.connect(), { name: "ConnectionError", cause, reason: `token() failed: ${cause}` });
+  await assert.rejects(client.connect(), {
+    name: "ConnectionError",
+    cause,
+    reason: `token() failed: ${cause}`,
+    message: `no connection to ws://router.test/ws: 1006 token() failed: ${cause}`,
+  });
   assert.equal(client.getConnectionInfo().state, "idle");
   assert.equal(clock.countTimers(), 0);
   assert.deepEqual(errors, []);
@@ -84,7 +118,7 @@ test("connect fails with the server's code and reason", async (t) => {
   const { client, socket } = harness(t);
   const connecting = client.connect();
   socket().ends(1008, "token expired");
-  await assert.rejects(connecting, { code: 1008, reason: "token expired", message: /1008 token expired/ });
+  await assert.rejects(connecting, { code: 1008, reason: "token expired", message: /1008 token expired$/ });
 });
 
 test("connect takes connectTimeout at most, `connected` and the token included", async (t) => {
@@ -120,8 +154,8 @@ test("connect twice is one attempt, and connect when open is nothing", async (t)
   const { client, sockets, socket } = harness(t);
   const both = [client.connect(), client.connect()];
   socket().says(GREETING);
-  assert.deepEqual(await Promise.all(both), [GREETING, GREETING]);
-  assert.deepEqual(await client.connect(), GREETING);
+  assert.deepEqual(await Promise.all(both), [TOLD, TOLD]);
+  assert.deepEqual(await client.connect(), TOLD);
   assert.equal(sockets.length, 1);
 });
 
@@ -198,7 +232,7 @@ test("what was told of the connection stays as it was told", async (t) => {
   const { open, told } = harness(t);
   const socket = await open();
   socket.says({ type: "authenticated", user_id: "u", role: "viewer", expires_at: null, timestamp: "" });
-  assert.deepEqual(told[0]?.payload, GREETING);
+  assert.deepEqual(told[0]?.payload, TOLD);
 });
 
 test("a ping of the server is answered, before `connected` too", async (t) => {
@@ -243,7 +277,7 @@ test("disconnect is final from every state", async (t) => {
       if (state === "connecting") {
         const connecting = client.connect();
         queueMicrotask(() => socket().ends());
-        const refused = assert.rejects(connecting, ClientClosedError);
+        const refused = assert.rejects(connecting, ClosedError);
         client.disconnect();
         await refused;
       } else if (state !== "idle") await open();
@@ -255,12 +289,12 @@ test("disconnect is final from every state", async (t) => {
       await ending;
       assert.equal(client.getConnectionInfo().state, "closed");
       assert.equal(clock.countTimers(), 0);
-      await assert.rejects(client.connect(), ClientClosedError);
-      await assert.rejects(client.ping(), ClientClosedError);
-      await assert.rejects(client.publish("signals", "x"), ClientClosedError);
-      assert.throws(() => client.subscribe("signals"), ClientClosedError);
-      assert.throws(() => client.subscribeMultiple(["signals"]), ClientClosedError);
-      assert.throws(() => client.events("signals"), ClientClosedError);
+      await assert.rejects(client.connect(), ClosedError);
+      await assert.rejects(client.ping(), ClosedError);
+      await assert.rejects(client.publish("signals", "x"), ClosedError);
+      assert.throws(() => client.subscribe("signals"), ClosedError);
+      assert.throws(() => client.subscribeMultiple(["signals"]), ClosedError);
+      assert.throws(() => client.events("signals"), ClosedError);
     });
   }
 });
@@ -329,7 +363,7 @@ test("behind another message, or without a connection, `connected` is no news", 
 
 test("what is no function is refused at once, and off without a callback takes all", async (t) => {
   const { client, open } = harness(t);
-  assert.throws(() => client.on("pong", undefined as never), /callback: it has to be a function/);
+  assert.throws(() => client.on("pong", undefined as never), /callback: not a function but undefined/);
   assert.throws(() => client.subscribe("signals", { last: 10 } as never), /handler: not a function but object/);
   assert.deepEqual(client.getSubscriptions(), []);
   let pongs = 0;

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import WebSocket from "ws";
-import { type NeurographWSClient, type Published, UncertainPublishError } from "../src/index.js";
+import { type NeurographWSClient, type Published, PublishUncertainError } from "../src/index.js";
 import { connectTo, DEADLINE, Ledger, Network, once, shared, started } from "./live.js";
 
 /** For networks that fail; a router that is to fail is its test's own. */
@@ -109,7 +109,7 @@ function load(client: NeurographWSClient) {
       try {
         answered.push({ n: data.n, answer: await client.publish("signals", "signal.x", data) });
       } catch (error) {
-        assert(error instanceof UncertainPublishError, `${error}`);
+        assert(error instanceof PublishUncertainError, `${error}`);
       }
     }
   };

@@ -23,6 +23,9 @@ export const GREETING = {
   expires_in: 300,
 };
 
+/** What of it the user is told: all but the secret. */
+export const { reconnection_token: _, ...TOLD } = GREETING;
+
 /** The socket, seen from the server. */
 export class FakeSocket implements SocketLike {
   onmessage: SocketLike["onmessage"] = null;

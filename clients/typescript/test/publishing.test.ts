@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
-  ClientClosedError,
+  ClosedError,
   NeurographWSClient,
+  PublishUncertainError,
   QueueFullError,
   RequestRefusedError,
-  UncertainPublishError,
 } from "../src/index.js";
 import { event, FakeSocket, GREETING, harness, published, refusal, settle, type Wire } from "./harness.js";
 
@@ -111,14 +111,14 @@ test("an ignored publish tells its failure by `error`, an awaited one does not",
 test("what fails at once is not reported where it is awaited", async (t) => {
   const { client, errors } = harness(t);
   client.disconnect();
-  await assert.rejects(client.publish("signals", "x"), ClientClosedError);
-  await assert.rejects(Promise.all([client.publish("signals", "x")]), ClientClosedError);
-  await assert.rejects(async () => client.publish("signals", "x"), ClientClosedError);
+  await assert.rejects(client.publish("signals", "x"), ClosedError);
+  await assert.rejects(Promise.all([client.publish("signals", "x")]), ClosedError);
+  await assert.rejects(async () => client.publish("signals", "x"), ClosedError);
   await assert.rejects(
     (async () => {
       await client.publish("signals", "x").finally(nothing);
     })(),
-    ClientClosedError,
+    ClosedError,
   );
   await settle();
   assert.deepEqual(errors, []);
@@ -176,7 +176,7 @@ test("sent, not answered, and another epoch: nobody knows", async (t) => {
   const { client, open, comeBack } = harness(t);
   await open();
   const sent = assert.rejects(client.publish("signals", "sent"), (error: Error) => {
-    assert(error instanceof UncertainPublishError);
+    assert(error instanceof PublishUncertainError);
     assert.match(error.message, /may or may not have been published/);
     return true;
   });
@@ -199,7 +199,7 @@ test("sent, not answered, and two minutes gone: nobody knows", async (t) => {
   const { client, clock, open, socket } = harness(t);
   await open();
   const answer = client.publish("signals", "x");
-  const failed = assert.rejects(answer, UncertainPublishError);
+  const failed = assert.rejects(answer, PublishUncertainError);
   clock.tick(1000);
   const fresh = client.publish("signals", "y");
   socket().ends();
@@ -212,13 +212,13 @@ test("sent, not answered, and two minutes gone: nobody knows", async (t) => {
   assert(performance.now() >= 115_000 && performance.now() < 140_000, `${performance.now()}`);
   assert(refused > 5);
   client.disconnect();
-  await assert.rejects(fresh, UncertainPublishError);
+  await assert.rejects(fresh, PublishUncertainError);
 });
 
 test("a key lives from when it was sent first", async (t) => {
   const { client, clock, open, comeBack } = harness(t);
   const socket = await open();
-  const failed = assert.rejects(client.publish("signals", "x"), UncertainPublishError);
+  const failed = assert.rejects(client.publish("signals", "x"), PublishUncertainError);
   for (let n = 0; n < 4; n++) {
     clock.tick(28_000);
     socket.says({ type: "ping", timestamp: "" });
@@ -232,7 +232,7 @@ test("a key lives from when it was sent first", async (t) => {
 test("an answer that does not come is not waited for any longer than its key lives", async (t) => {
   const { client, clock, open, socket } = harness(t);
   await open();
-  const failed = assert.rejects(client.publish("signals", "x"), UncertainPublishError);
+  const failed = assert.rejects(client.publish("signals", "x"), PublishUncertainError);
   for (let n = 0; n < 6; n++) {
     clock.tick(30_000);
     socket().says({ type: "ping", timestamp: "" });
@@ -280,6 +280,44 @@ test("what was refused is not uncertain", async (t) => {
   assert.deepEqual(types(await comeBack({ epoch: "e2" })), ["x"]);
 });
 
+test("a refusal says nothing of an earlier connection, on which it may have been published", async (t) => {
+  const limited = (socket: FakeSocket) => {
+    socket.says(refusal(socket.last.id, "rate_limited", { retry_after: 1 }));
+  };
+  await t.test("another epoch", async (t) => {
+    const { client, open, comeBack } = harness(t);
+    await open();
+    const failed = assert.rejects(client.publish("signals", "x"), PublishUncertainError);
+    limited(await comeBack());
+    assert.deepEqual(types(await comeBack({ epoch: "e2" })), []);
+    await failed;
+  });
+  await t.test("the key's time is over", async (t) => {
+    const { client, clock, open, comeBack } = harness(t);
+    await open();
+    const failed = assert.rejects(client.publish("signals", "x"), PublishUncertainError);
+    const socket = await comeBack();
+    for (let s = 0; s < 116; s++) {
+      limited(socket);
+      clock.tick(1000);
+    }
+    await failed;
+    assert(socket.sent.length > 100);
+    client.publish("signals", "y");
+    assert.equal(socket.last.event_type, "y");
+  });
+  await t.test("until then it is sent again", async (t) => {
+    const { client, clock, open, comeBack } = harness(t);
+    await open();
+    const answer = client.publish("signals", "x");
+    const socket = await comeBack();
+    limited(socket);
+    clock.tick(1000);
+    socket.says(published(socket.last.id, 5));
+    assert.deepEqual((await answer).seq, [5, 5]);
+  });
+});
+
 test("disconnect fails what waits: uncertain where it was sent", async (t) => {
   const { client, clock, open, socket } = harness(t);
   await open();
@@ -287,8 +325,8 @@ test("disconnect fails what waits: uncertain where it was sent", async (t) => {
   socket().ends();
   const queued = client.publish("signals", "queued");
   client.disconnect();
-  await assert.rejects(sent, UncertainPublishError);
-  await assert.rejects(queued, ClientClosedError);
+  await assert.rejects(sent, PublishUncertainError);
+  await assert.rejects(queued, ClosedError);
   assert.equal(client.getConnectionInfo().queued, 0);
   assert.equal(clock.countTimers(), 0);
 });
@@ -300,11 +338,11 @@ test("what was published is answered before the close", async (t) => {
   client.subscribe("signals", ({ seq }) => seen.push(seq));
   const answers = [client.publish("signals", "a"), client.publish("signals", "b")];
   const refused = assert.rejects(client.publish("nope", "c"), { code: "permission_denied" });
-  const ping = assert.rejects(client.ping(), ClientClosedError);
+  const ping = assert.rejects(client.ping(), ClosedError);
   const ending = client.disconnect();
   assert.deepEqual([client.getConnectionInfo().state, socket.closedWith], ["closed", undefined]);
   await ping;
-  await assert.rejects(client.publish("signals", "d"), ClientClosedError);
+  await assert.rejects(client.publish("signals", "d"), ClosedError);
   const [a, b, c] = socket.of("publish") as [Wire, Wire, Wire];
   socket.says({ type: "ping", timestamp: "" }, event(1), published(a.id, 1));
   socket.saysText("{");
@@ -328,7 +366,7 @@ test("an answer that does not come is not waited for, and then it is uncertain",
     await t.test(lost ? "the connection is lost" : "in 2 s", async (t) => {
       const { client, clock, open } = harness(t);
       const socket = await open();
-      const uncertain = assert.rejects(client.publish("signals", "x"), UncertainPublishError);
+      const uncertain = assert.rejects(client.publish("signals", "x"), PublishUncertainError);
       const ending = client.disconnect();
       clock.tick(1999);
       assert.equal(socket.closedWith, undefined);
@@ -361,7 +399,7 @@ test("an answer that comes behind the close counts, and does not put the end off
 test("disconnect while coming back waits for no answers: there is nobody to give them", async (t) => {
   const { client, clock, open, socket } = harness(t);
   await open();
-  const uncertain = assert.rejects(client.publish("signals", "x"), UncertainPublishError);
+  const uncertain = assert.rejects(client.publish("signals", "x"), PublishUncertainError);
   socket().ends();
   clock.next();
   const ending = client.disconnect();
@@ -376,7 +414,7 @@ test("what is no JSON is refused in words, not sent as null", async (t) => {
   for (const load of [Number.NaN, Number.POSITIVE_INFINITY]) {
     await assert.rejects(client.publish("signals", "x", { at: [{ load }] }), {
       name: "TypeError",
-      message: `load: ${load} is no number in JSON: leave it out, or say null`,
+      message: `load: ${load} is not a number in JSON: leave it out, or say null`,
     });
   }
   assert.deepEqual(socket.sent, []);

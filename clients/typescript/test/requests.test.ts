@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ClientClosedError, ConnectionError, RequestRefusedError, RequestTimeoutError } from "../src/index.js";
+import { ClosedError, ConnectionError, RequestRefusedError, RequestTimeoutError } from "../src/index.js";
 import { harness, refusal, settle } from "./harness.js";
 
 test("ping resolves with the round trip, and `pong` is told", async (t) => {
@@ -117,7 +117,7 @@ test("a connection lost, or disconnect, fails what waits for a reply", async (t)
   const ending = client.disconnect();
   socket.ends(1000);
   await ending;
-  await assert.rejects(closed, ClientClosedError);
+  await assert.rejects(closed, ClosedError);
   assert.equal(clock.countTimers(), 0);
 });
 

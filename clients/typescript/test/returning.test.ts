@@ -544,6 +544,29 @@ test("what came before a resume that is refused does not count: something before
   assert.equal(seen.at(-1), 6);
 });
 
+test("a resume that is not answered in time: the connection is given up, and what came since does not count", async (t) => {
+  const { client, clock, open, comeBack, errors } = harness(t, { requestTimeout: 700 });
+  const seen: unknown[] = [];
+  client.subscribe("signals", ({ seq }) => seen.push(seq));
+  const first = await open();
+  first.says(subscribed(first, { signals: 1 }));
+  const session = { reconnected: true, channels: ["signals"], positions: {} };
+  const again = await comeBack(session);
+  clock.tick(699);
+  again.says(event(2));
+  assert.equal(client.isConnected(), true);
+  clock.tick(1);
+  assert.deepEqual([client.getConnectionInfo().state, again.closedWith, seen], ["waiting", 3002, []]);
+  assert.match(errors[0]?.message ?? "", /no reply to resume within 700 ms/);
+  clock.next();
+  const third = await comeBack(session);
+  third.says({ type: "resumed", id: third.last.id, channels: ["signals"], replayed: 0, timestamp: "" });
+  clock.tick(44_999);
+  assert.equal(client.isConnected(), true);
+  clock.tick(46_000); // and then silence counts again
+  assert.equal(client.isConnected(), false);
+});
+
 // --- a dead server, a page that wakes ---
 
 test("45 s of silence, and a last call, are death", async (t) => {
@@ -627,6 +650,61 @@ test("back online or seen again, a waiting client tries at once", async (t) => {
   assert.equal(sockets.length, 2);
   show("visible");
   assert.equal(sockets.length, 3);
+});
+
+test("back online or seen again, an attempt that hangs is begun anew at once", async (t) => {
+  const { online, show } = page(t);
+  const { client, clock, open, socket, sockets } = harness(t);
+  await open();
+  socket().ends();
+  clock.next();
+  const hanging = socket();
+  clock.tick(9_999);
+  online();
+  assert.deepEqual([hanging.terminated, sockets.length], [true, 3]);
+  clock.tick(9_999);
+  show("visible");
+  assert.equal(sockets.length, 4);
+  const connecting = client.connect();
+  online();
+  assert.equal(sockets.length, 4, "what somebody waits for has its own time");
+  clock.tick(9_999);
+  socket().says(GREETING);
+  await connecting;
+  assert.equal(client.getConnectionInfo().reconnects, 1);
+});
+
+test("back online, the token is asked for anew where that hangs", async (t) => {
+  const { online } = page(t);
+  const given: ((token: string) => void)[] = [];
+  const token = () => new Promise<string>((resolve) => given.push(resolve));
+  const { client, clock, socket, sockets } = harness(t, { token });
+  const connecting = client.connect();
+  given.shift()?.("one");
+  await settle();
+  socket().says(GREETING);
+  await connecting;
+  socket().ends();
+  clock.next();
+  online();
+  assert.equal(given.length, 2);
+  for (const name of ["late", "two"]) given.shift()?.(name);
+  await settle();
+  assert.deepEqual(
+    sockets.map(({ protocols }) => protocols[1]),
+    ["bearer.one", "bearer.two"],
+  );
+});
+
+test("back online while resuming: that is a try already", async (t) => {
+  const { online } = page(t);
+  const { client, clock, open, comeBack } = harness(t);
+  await open();
+  const again = await comeBack({ reconnected: true, channels: [], positions: {} });
+  clock.tick(9_000);
+  online();
+  clock.tick(1_000);
+  assert.deepEqual([client.isConnected(), again.of("ping")], [false, []]);
 });
 
 test("back online, an open connection is tried by a ping", async (t) => {

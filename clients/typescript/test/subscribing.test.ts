@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { event, harness, refusal, settle, subscribed } from "./harness.js";
+import { event, harness, refusal, settle, subscribed, type Wire } from "./harness.js";
 
 const nothing = () => {};
 
@@ -274,6 +274,43 @@ test("rate_limited: asked again after retry_after, unless things have changed", 
   await settle();
   clock.tick(500);
   assert.equal(socket.of("unsubscribe").length, 2);
+});
+
+test("rate_limited: the newest options are asked for again, whatever is said of older ones", async (t) => {
+  const { client, clock, open } = harness(t);
+  const socket = await open();
+  for (const n of [1, 2, 3]) {
+    client.subscribe("signals", nothing, { filter: { "data.n": n } });
+    await settle();
+  }
+  const [first, second, third] = socket.of("subscribe") as [Wire, Wire, Wire];
+  const positions = { signals: { epoch: "e1", seq: 1 } };
+  for (const { id } of [first, second]) socket.says({ type: "subscribed", id, channels: ["signals"], positions });
+  socket.says(refusal(third.id, "rate_limited", { retry_after: 0.5 }));
+  clock.tick(500);
+  assert.deepEqual(
+    socket.of("subscribe").map(({ filter }) => filter["data.n"]),
+    [1, 2, 3, 3],
+  );
+});
+
+test("what is refused of older options says nothing of the newest", async (t) => {
+  const { client, clock, open, comeBack } = harness(t);
+  const socket = await open();
+  for (const n of [1, 2, 3]) {
+    client.subscribe("signals", nothing, { filter: { "data.n": n } });
+    await settle();
+  }
+  const [first, second, third] = socket.of("subscribe") as [Wire, Wire, Wire];
+  socket.says(refusal(first.id, "invalid_filter"), refusal(second.id, "rate_limited", { retry_after: 0.5 }));
+  const positions = { signals: { epoch: "e1", seq: 1 } };
+  socket.says({ type: "subscribed", id: third.id, channels: ["signals"], positions });
+  client.subscribe("signals", () => {});
+  await settle();
+  clock.tick(500);
+  assert.equal(socket.of("subscribe").length, 3);
+  const again = await comeBack({ reconnected: true, channels: ["signals"], positions });
+  assert.deepEqual(again.of("subscribe"), []);
 });
 
 test("rate_limited: what was subscribed again meanwhile is not unsubscribed", async (t) => {
