@@ -12,6 +12,7 @@ from neurograph_ws_client import (
     Gap,
     NeurographError,
     RequestRefusedError,
+    State,
     SubscriptionDeniedError,
     TextEvent,
 )
@@ -135,8 +136,8 @@ class Subscriber:
                 await self._give_up("subscribed to nothing, so no event can come")
         elif isinstance(error, RequestRefusedError) and error.channel is not None:
             await self._give_up(f"cannot subscribe: {error}")
-        else:
-            self._notes.error(str(error))
+        elif not isinstance(error, ClosedError | ConnectError) or self._client.state is not State.CLOSED:
+            self._notes.error(str(error))  # otherwise it is the end, of which `run` tells
 
     async def _give_up(self, reason: str) -> None:
         self._notes.error(reason)

@@ -306,6 +306,7 @@ async def test_without_coming_back_a_loss_is_a_failure(stage: Stage) -> None:
 
     assert await stage.play(script, reconnect=False) == 1
     assert stage.told[-1] == "connection lost: restart (1012)"
+    assert [told for told in stage.told if "1012" in told] == stage.told[-1:]  # once
 
 
 async def test_a_refused_token_says_where_to_get_another(stage: Stage) -> None:

@@ -36,7 +36,8 @@ METHODS: Final = {
 TYPES: Final = {
     "What calls give back": ("EventStream", "Publication", "Published", "History", "Authenticated", "ConnectionInfo"),
     "What calls take": (
-        "Channel", "Policy", "SubscribeOptions", "SubscribeMultipleOptions", "Position", "EventToPublish",
+        "Token", "Channel", "Policy", "SubscribeOptions", "SubscribeMultipleOptions", "Position", "Callback",
+        "EventToPublish",
     ),
     "Events": (
         "Event", "TextEvent", "Gap", "MetricsEvent", "MetricsData", "SignalsEvent", "SignalsData", "ActionsEvent",
@@ -87,7 +88,10 @@ def _member(owner: type, name: str) -> Iterator[str]:
 def _type(name: str) -> Iterator[str]:
     cls = getattr(neurograph_ws_client, name)
     yield f"### {name}"
-    if issubclass(cls, enum.Enum):
+    if not inspect.isclass(cls):
+        yield f"```python\n{name} = {str(cls).replace('collections.abc.', '').replace('typing.', '')}\n```"
+        yield _comment_above(name)
+    elif issubclass(cls, enum.Enum):
         yield _text(cls)
         yield "\n".join(
             f"- `{member.name}`: `{str(member)!r}`{_comment(cls, member.name)}" for member in cls.__members__.values()

@@ -58,6 +58,22 @@ def test_the_url_as_it_is_shown(url: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "given", "token", "query"),
+    [
+        ("ws://router.test/ws?token=a.b.c", None, "a.b.c", ""),
+        ("ws://router.test/ws?a=1&token=a.b.c&b", "x.y.z", "x.y.z", "a=1&b"),
+        ("ws://router.test/ws?%74oken=a%2Eb.c&a=1", None, "a.b.c", "a=1"),
+        ("ws://router.test/ws?token=&tokens=1", None, None, "tokens=1"),
+        ("ws://router.test/ws", None, None, ""),
+    ],
+)
+def test_a_token_in_the_url_is_not_sent_there(url: str, given: str | None, token: str | None, query: str) -> None:
+    client = NeurographWSClient(url, given)
+    assert client._token == token
+    assert client._address.resuming(None).query == query
+
+
+@pytest.mark.parametrize(
     ("options", "error", "says"),
     [
         ({"last": 1, "since": "2024-12-29T12:00:00Z"}, ValueError, "recover, last, since: only one"),
@@ -66,7 +82,7 @@ def test_the_url_as_it_is_shown(url: str, shown: str) -> None:
         ({"key": "data.sensor"}, ValueError, "key: .*latest"),
         ({"filter": {"data.x": object()}}, TypeError, "filter, last, since: not JSON"),
         ({"filter": {"data.x": {"$gt": float("inf")}}}, TypeError, "filter, last, since: not JSON .*no number inf"),
-        ({"polizy": "latest"}, TypeError, "'polizy' is no option of a subscription; they are filter, policy, key"),
+        ({"polizy": "latest"}, TypeError, "'polizy' is not an option of a subscription; they are filter, policy, key"),
         ({"last": {1, 2}.__iter__()}, TypeError, "filter, last, since: not JSON"),
         ({"recover": 41}, TypeError, "recover: a position is .*got 41"),
         ({"recover": {"epoch": "e"}}, TypeError, "recover: a position is"),

@@ -228,7 +228,7 @@ def test_an_http_answer_is_a_clear_error(run: Run, status: HTTPStatus, says: str
         assert "cannot connect" not in caught.value.reason
         assert client.state is State.IDLE
 
-    with peers(status=status) as url:
+    with peers(status) as url:
         run(scenario)
 
 
@@ -362,7 +362,7 @@ def test_a_token_function_that_fails_is_told(run: Run) -> None:
         with pytest.raises(ConnectError, match="token: the function raised LookupError: no vault"):
             await client.connect()
         client = NeurographWSClient("ws://127.0.0.1:1", "two words")
-        with pytest.raises(ConnectError, match=r"cannot connect to ws://127.0.0.1:1/ws: token: no JWT; .* line break"):
+        with pytest.raises(ConnectError, match=r"connect to ws://127.0.0.1:1/ws: token: not a JWT; .* line break"):
             await client.connect()
         assert client.state is State.IDLE
 
@@ -764,6 +764,116 @@ def test_a_token_that_is_refused_while_coming_back_is_said_once(run: Run) -> Non
         peer.connection.close(1008, "not yours")
 
     with peers(accepts, refuses, refuses) as url:  # with the session, and without it
+        run(scenario)
+
+
+def test_the_same_token_again_is_not_sent(run: Run) -> None:
+    async def scenario() -> None:
+        asked = Collected()
+
+        def token() -> str:
+            asked(None)
+            return "t1"
+
+        async with NeurographWSClient(url, token) as client:
+            await asked.until(2)
+            await client.ping()
+            await client.authenticate("t2")
+            await asked.until(3)
+            await client.ping()
+
+    def script(peer: Peer) -> None:
+        def pong() -> None:
+            peer.send({"type": "pong", "id": peer.hear("ping")["id"], "timestamp": NOW})
+
+        def authenticated(token: str) -> None:
+            asked = peer.hear("authenticate")
+            assert asked["token"] == token
+            peer.send({"type": "authenticated", "id": asked["id"], "user_id": "u", "role": "admin", "expires_at": None})
+
+        peer.hello()
+        peer.send({"type": "token_expiring", "expires_at": NOW})
+        pong()  # nothing came before it
+        authenticated("t2")  # by the program
+        peer.send({"type": "token_expiring", "expires_at": NOW})
+        authenticated("t1")  # the function's is another one now
+        pong()
+        peer.until_closed()
+
+    with peers(script) as url:
+        run(scenario)
+
+
+def test_what_answers_in_the_routers_place_while_it_is_away_is_no_end(run: Run) -> None:
+    async def scenario() -> None:
+        connected, attempts = Collected(), Collected()
+        client = NeurographWSClient(url)
+        client._core.returning._backoff._random = lambda: 0.01
+        async with client:
+            client.on("connected", connected)
+            client.on("reconnecting", attempts)
+            await connected.until(2)
+        assert [getattr(info["error"], "status", None) for info in attempts.items] == [None, 404, 426]
+
+    def first(peer: Peer) -> None:
+        peer.hello()
+        peer.cut()
+
+    def last(peer: Peer) -> None:
+        peer.hello()
+        peer.until_closed()
+
+    with peers(first, HTTPStatus.NOT_FOUND, HTTPStatus.UPGRADE_REQUIRED, last) as url:
+        run(scenario)
+
+
+def test_an_end_that_comes_while_away_is_told(run: Run) -> None:
+    async def scenario() -> None:
+        lost, errors = Collected(), Collected()
+        async with NeurographWSClient(url, "a.b.c") as client:
+            client.on("disconnected", lost)
+            client.on("error", errors)
+            await errors.until(1)
+            assert client.state is State.CLOSED
+        assert [info["reconnect"] for info in lost.items] == [True, False]
+        assert (lost.items[1]["code"], lost.items[1]["reason"]) == (1008, "expired")
+        assert [type(error) for error in errors.items] == [ConnectError]
+
+    def first(peer: Peer) -> None:
+        peer.hello()
+        peer.cut()
+
+    def second(peer: Peer) -> None:
+        peer.connection.close(1008, "expired")
+
+    with peers(first, second) as url:
+        run(scenario)
+
+
+def test_what_a_lambda_publishes_is_not_waited_for(run: Run) -> None:
+    async def scenario() -> None:
+        got, pongs = Collected(), Collected()
+        async with NeurographWSClient(url) as client:
+            client.subscribe("signals", lambda event: client.publish("actions", "action.executed"))
+            client.subscribe("signals", got)
+            client.on("pong", lambda _: client.publish("actions", "action.executed"))
+            client.on("pong", pongs)
+            await client.ping()
+            await pongs.until(1)
+            await got.until(3)  # the server answers none of the publishes
+
+    def script(peer: Peer) -> None:
+        peer.hello()
+        grants = (peer.hear("subscribe"), peer.hear("ping"))
+        peer.send({"type": "subscribed", "id": grants[0]["id"], "channels": ["signals"],
+                   "positions": {"signals": {"epoch": "e1", "seq": 0}}})  # fmt: skip
+        peer.send({"type": "pong", "id": grants[1]["id"], "timestamp": NOW})
+        peer.events(1, 3)
+        for _ in range(4):
+            peer.hear("publish")
+        assert peer.until_closed() == 1000
+
+    with peers(script) as url:
         run(scenario)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -88,8 +89,8 @@ def test_connected_opens_and_is_told_without_the_reconnection_token() -> None:
     ("text", "says"),
     [
         ('{"type":"pong","timestamp":""}', "first message is 'pong'"),
-        ("[]", "no object"),
-        ("{", "no JSON"),
+        ("[]", "not an object"),
+        ("{", "not JSON"),
         ('{"type":"connected","client_id":1}', "malformed 'connected'"),
         ('{"channel":"signals","seq":1,"data":{}}', "before `connected`"),
     ],
@@ -137,9 +138,8 @@ def refuse(line: Line, token: str) -> None:
     line.core.failed(caught.value, line.now)
 
 
-@pytest.mark.parametrize("fresh_tokens", [True, False])
-def test_a_session_of_another_user_is_given_up_before_the_token(fresh_tokens: bool) -> None:
-    line = Line(fresh_tokens=fresh_tokens)
+def test_a_session_of_another_user_is_given_up_before_the_token() -> None:
+    line = Line(fresh_tokens=True)
     line.open(token="of a", epoch="e1")
     line.subscribe("signals")
     line.granted("signals", seq=41)
@@ -155,11 +155,21 @@ def test_a_session_of_another_user_is_given_up_before_the_token(fresh_tokens: bo
     line.cut()
     refuse(line, "of c")
     refuse(line, "of c")
-    if fresh_tokens:
-        line.core.start()
-        with pytest.raises(ConnectError, match="not yours"):
-            line.core.begin("of c", line.now)
+    line.core.start()
+    with pytest.raises(ConnectError, match="not yours"):
+        line.core.begin("of c", line.now)
     assert state(line) is State.CLOSED
+
+
+def test_a_string_that_is_refused_is_not_tried_again() -> None:
+    line = Line()
+    line.open(token="a.b.c")
+    line.cut()
+    refuse(line, "a.b.c")
+    assert state(line) is State.CLOSED
+    with pytest.raises(ClosedError, match="not yours") as caught:
+        line.core.request("ping", {"type": "ping"}, line.now)
+    assert caught.value.code == 1008
 
 
 # Coming back
@@ -187,6 +197,7 @@ def test_stays_away_after(code: int) -> None:
     assert isinstance(line.core.final, ClosedError)
     assert (line.core.final.code, line.core.final.reason) == (code, "so it is")
     assert told(line, "disconnected") == [{"code": code, "reason": "so it is", "reconnect": False}]
+    assert told(line, "error") == [line.core.final]
     with pytest.raises(ClosedError):
         line.core.request("ping", {"type": "ping"}, line.now)
 
@@ -265,6 +276,85 @@ def test_gives_up_after_so_many_attempts() -> None:
         line.core.failed(ConnectError("nobody there"), line.now)
     assert state(line) is State.CLOSED
     assert "2 attempts" in str(line.core.final)
+
+
+def out_of_attempts() -> Line:
+    line = Line(max_reconnect_attempts=1)
+    line.open()
+    line.cut()
+    line.core.start()
+    line.core.failed(ConnectError("nobody there"), line.now)
+    return line
+
+
+def refused_string() -> Line:
+    line = Line()
+    line.open(token="a.b.c")
+    line.cut()
+    refuse(line, "a.b.c")
+    return line
+
+
+def same_token_again() -> Line:
+    line = Line(fresh_tokens=True)
+    line.open(token="a.b.c")
+    line.close(4002, "token expired")
+    line.core.start()
+    with pytest.raises(ClosedError):
+        line.core.begin("a.b.c", line.now)
+    return line
+
+
+def shut_out() -> Line:
+    line = Line()
+    line.open()
+    line.cut()
+    line.accept()
+    with pytest.raises(ConnectError) as caught:
+        line.close(4500, "by an administrator")
+    line.core.failed(caught.value, line.now)
+    return line
+
+
+@pytest.mark.parametrize(
+    ("give_up", "code", "says"),
+    [
+        (out_of_attempts, 1006, "gave up after 1 attempts; the last: nobody there"),
+        (refused_string, 1008, "not yours"),
+        (same_token_again, 4002, "token expired"),
+        (shut_out, 4500, "by an administrator"),
+    ],
+)
+def test_giving_up_is_told(give_up: Callable[[], Line], code: int, says: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("DEBUG", "neurograph_ws_client"):
+        line = give_up()
+    assert state(line) is State.CLOSED
+    assert line.errors() == [line.core.final]
+    assert told(line, "disconnected")[-1] == {"code": code, "reason": says, "reconnect": False}
+    assert f"closed for good: {says} ({code})" in caplog.text
+
+
+def test_an_answer_that_is_no_websocket_is_no_end_once_the_router_was_there() -> None:
+    line = Line()
+    line.open()
+    line.cut()
+    answer = ConnectError("the server answered HTTP 404", status=404, retry=False)
+    for _ in range(3):
+        line.core.start()
+        line.core.begin(None, line.now)
+        line.core.failed(answer, line.now)
+        assert state(line) is State.WAITING
+    assert [argument["error"] for argument in told(line, "reconnecting")][1:] == [answer] * 3
+    line.open()
+    assert state(line) is State.OPEN
+
+
+def test_an_answer_that_is_no_websocket_ends_what_never_was_connected() -> None:
+    line = Line()
+    line.core.start()
+    line.core.begin(None, line.now)
+    line.core.failed(ConnectError("the server answered HTTP 404", status=404, retry=False), line.now)
+    assert state(line) is State.CLOSED
 
 
 def test_silence_is_death() -> None:
@@ -627,6 +717,21 @@ def test_denied_channels_are_told_and_asked_for_again_after_a_sign_in_and_at_the
     line.cut()
     line.open(epoch="e1", reconnected=True, channels=["signals"], positions={})
     assert without_id(line.take())[1:] == [{"type": "subscribe", "channels": ["logs"]}]
+
+
+def test_a_refused_channel_is_asked_for_again_when_it_is_subscribed_to_again() -> None:
+    line = Line()
+    line.open()
+    line.subscribe("nope")
+    for handler in (line.delivered.append, print):  # the same once more, then another
+        (ask,) = line.take()
+        assert ask["channels"] == ["nope"]
+        line.say({"type": "subscribed", "id": ask["id"], "channels": [], "denied": ["nope"],
+                  "reasons": {"nope": "unknown_channel"}})  # fmt: skip
+        assert line.take() == []
+        line.subscribe("nope", handler)
+    assert [str(error) for error in line.errors()] == ["subscription to 'nope' denied: unknown_channel"] * 2
+    assert [ask["channels"] for ask in line.take()] == [["nope"]]
 
 
 def test_unsubscribed_unasked_is_a_denial_and_nothing_more_comes() -> None:

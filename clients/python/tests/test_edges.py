@@ -265,6 +265,110 @@ def test_an_iterator_that_is_not_read_is_waited_for_events_and_gaps(run: Run, mo
         run(scenario)
 
 
+def test_a_cancelled_wait_for_the_next_event_ends_the_stream(run: Run) -> None:
+    """Though what is kept of it, as of a cancelled task, holds the stream."""
+
+    async def scenario() -> None:
+        got = Collected()
+        async with NeurographWSClient(url) as client:
+            stream = client.events("signals")
+
+            async def read() -> None:
+                async for _ in stream:
+                    raise AssertionError("there was an event")
+
+            await current().race(read, client.ping)
+            assert client.get_subscriptions() == []
+            with pytest.raises(StopAsyncIteration):
+                await anext(stream)
+            client.subscribe("signals", got)
+            await got.until(3)
+
+    def script(peer: Peer) -> None:
+        peer.hello()
+        peer.grant()
+        peer.send({"type": "pong", "id": peer.hear("ping")["id"], "timestamp": NOW})
+        assert peer.hear("unsubscribe")["channels"] == ["signals"]
+        peer.grant()
+        peer.events(1, 3)
+        peer.until_closed()
+
+    with peers(script) as url:
+        run(scenario)
+
+
+def test_a_stream_that_is_left_lets_the_handlers_go_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(iterating, "MAX_KEPT", 2)  # where the stream begins, and an event
+
+    async def scenario() -> None:
+        got = Collected()
+        async with NeurographWSClient(url) as client:
+            stream = client.events("signals")
+            client.subscribe("signals", got)
+            async with stream:
+                assert (await anext(stream))["seq"] == 1
+                await got.until(1)
+            await got.until(5)
+
+    with peers(serves(*(event("signals", seq) for seq in range(1, 6)))) as url:
+        run(scenario)
+
+
+def left_by_break(events: Any) -> Any:
+    async def loop(_: Any) -> None:
+        async for _ in events():
+            break
+
+    return loop
+
+
+def left_by_an_exception(events: Any) -> Any:
+    async def loop(kept: list[BaseException]) -> None:
+        try:
+            async for _ in events():
+                raise LookupError
+        except LookupError as error:
+            kept.append(error)
+
+    return loop
+
+
+def left_by_return(events: Any) -> Any:
+    async def loop(_: Any) -> None:
+        async for _ in events():
+            return
+
+    return loop
+
+
+def left_by_a_cancellation(events: Any) -> Any:
+    async def loop(kept: list[BaseException]) -> None:
+        async def read() -> None:
+            try:
+                async for _ in events():
+                    reached.set()
+            except BaseException as error:
+                kept.append(error)
+                raise
+
+        reached = current().event()
+        await current().race(read, reached.wait)
+
+    return loop
+
+
+@pytest.mark.parametrize("left", [left_by_break, left_by_an_exception, left_by_return, left_by_a_cancellation])
+def test_leaving_a_loop_unsubscribes_however_it_is_left(run: Run, left: Any) -> None:
+    async def scenario() -> None:
+        kept: list[BaseException] = []
+        async with NeurographWSClient(url) as client:
+            await left(lambda: client.events("signals"))(kept)
+            assert client.get_subscriptions() == []
+
+    with peers(serves(event("signals", 1))) as url:
+        run(scenario)
+
+
 def test_a_stream_that_a_handler_closes_takes_nothing_more(run: Run) -> None:
     async def scenario() -> None:
         got, errors = Collected(), Collected()

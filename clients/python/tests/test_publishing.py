@@ -131,6 +131,38 @@ def test_a_repetition_does_not_make_the_key_younger() -> None:
     assert isinstance(error_of(sent), PublishUncertainError)
 
 
+@pytest.mark.parametrize("forgotten", ["epoch", "time"])
+def test_rate_limited_says_nothing_of_an_earlier_connection(forgotten: str) -> None:
+    line = Line()
+    line.open(epoch="e1")
+    sent = publish(line, "a")
+    line.pump()
+    line.cut()  # it may have been taken
+    line.open(epoch="e1")
+    (again,) = line.take()[-1:]
+    line.say({"type": "error", "id": again["id"], "code": "rate_limited", "message": "", "retry_after": 2})
+    line.cut()
+    if forgotten == "epoch":
+        line.open(epoch="e2")
+    else:
+        line.now += KEY_KNOWN_S + 1
+        line.open(epoch="e1")
+    assert keys(line) == []
+    assert isinstance(error_of(sent), PublishUncertainError)
+
+
+def test_what_was_only_refused_was_never_sent() -> None:
+    line = Line()
+    line.open(epoch="e1")
+    refused = publish(line, "a")
+    (one,) = line.take()
+    line.say({"type": "error", "id": one["id"], "code": "rate_limited", "message": "", "retry_after": 2})
+    line.cut()
+    line.open(epoch="e2")
+    assert keys(line) == ["a"]
+    assert not refused.done
+
+
 def test_a_refusal_is_the_awaiters_or_else_told() -> None:
     line = Line()
     line.open()

@@ -100,7 +100,7 @@ def test_what_comes_while_closing_is_not_answered() -> None:
 def test_goodbye_need_not_say_when_to_come_back() -> None:
     line = opened()
     line.say({"type": "goodbye", "reason": "shutdown", "timestamp": NOW})
-    assert line.core.return_after_s is None
+    assert line.core.returning.after_s is None
     line.close(1001)
     assert line.core.state is State.WAITING
 

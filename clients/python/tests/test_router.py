@@ -18,6 +18,7 @@ from neurograph_ws_client import (
     RequestRefusedError,
     SubscriptionDeniedError,
 )
+from ws_log import as_in_a_program
 from ws_peer import Collected, Run, both_loops
 from ws_router import Router, router
 
@@ -230,7 +231,7 @@ def test_nothing_secret_is_written(run: Run, tmp_path: Path, capfd: pytest.Captu
             secrets.append(session.reconnection_token)
 
     secrets = [secret]
-    with router(jwt_keys=KEY) as one:
+    with router(jwt_keys=KEY) as one, as_in_a_program():
         run(scenario)
     written = capfd.readouterr().err
     assert "connected as" in written

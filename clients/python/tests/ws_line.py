@@ -16,8 +16,9 @@ from websockets.server import ServerProtocol
 
 from neurograph_ws_client.backend import current
 from neurograph_ws_client.core import Core
-from neurograph_ws_client.dispatching import NAMES, Callback, Dispatcher
+from neurograph_ws_client.dispatching import NAMES, Dispatcher
 from neurograph_ws_client.errors import NeurographError
+from neurograph_ws_client.events import Callback
 from neurograph_ws_client.settings import Settings
 from neurograph_ws_client.wire import SUBPROTOCOL, Address
 

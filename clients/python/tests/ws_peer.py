@@ -74,19 +74,25 @@ Script = Callable[[Peer], None]
 
 
 @contextmanager
-def peers(*scripts: Script, status: HTTPStatus | None = None, tls: ssl.SSLContext | None = None) -> Iterator[str]:
-    """Serve one connection after another by these scripts. Gives the URL; what a script raises fails the test."""
+def peers(*scripts: Script | HTTPStatus, tls: ssl.SSLContext | None = None) -> Iterator[str]:
+    """Serve one connection after another by these scripts, or refuse it. Gives the URL; what a script raises fails."""
     left = list(scripts)
     errors: list[Exception] = []
 
     def handle(connection: ServerConnection) -> None:
         try:
-            left.pop(0)(Peer(connection))
+            script = left.pop(0)
+            assert not isinstance(script, HTTPStatus)
+            script(Peer(connection))
         except Exception as error:
             errors.append(error)
 
     def refuse(connection: ServerConnection, request: Request) -> Response | None:
-        return None if status is None else connection.respond(status, "no\n")
+        if left and isinstance(left[0], HTTPStatus):
+            status = left.pop(0)
+            assert isinstance(status, HTTPStatus)
+            return connection.respond(status, "no\n")
+        return None
 
     def subprotocol(connection: ServerConnection, offered: Any) -> Any:
         assert list(offered) == ["neurograph.v1"]

@@ -8,7 +8,16 @@ One screen of it:
         async for event in client.events(Channel.METRICS):
             print(event["data"])
 
-All that there is to call belongs to `NeurographWSClient`.
+All that there is to call belongs to `NeurographWSClient`. Where things are, from the outside in:
+
+- client: `NeurographWSClient`: connecting and closing. Its other calls: subscribing (`subscribe`, `events`, `on`) and
+  asking (`publish`, `history`, `ping` …); calls is what the three share. iterating: the stream that `events` gives.
+- events, errors, codes: the types, the exceptions, the server's codes.
+- driver: the tasks and the socket, on a backend: _asyncio or _trio. dispatching: calls handlers and callbacks.
+- core: the state machine, without I/O. What it stands on: wire (one WebSocket), messages (the contract's), receiving
+  (what the server says), subscriptions and options, publishing (the queue), requests (replies that are waited for),
+  inbox (events that wait for handlers), notices (what callbacks are to be told), returning and backoff (whether and
+  when to reconnect), liveness (heartbeats), settings.
 """
 
 from neurograph_ws_client.asking import Publication
@@ -33,6 +42,7 @@ from neurograph_ws_client.events import (
     ActionsData,
     ActionsEvent,
     Authenticated,
+    Callback,
     Channel,
     ConnectionInfo,
     ConnectionsData,
@@ -56,6 +66,7 @@ from neurograph_ws_client.events import (
     SubscribeMultipleOptions,
     SubscribeOptions,
     TextEvent,
+    Token,
 )
 from neurograph_ws_client.iterating import EventStream
 
@@ -65,6 +76,7 @@ __all__ = [
     "ActionsData",
     "ActionsEvent",
     "Authenticated",
+    "Callback",
     "Channel",
     "ClosedError",
     "ConnectError",
@@ -105,4 +117,5 @@ __all__ = [
     "SubscribeOptions",
     "SubscriptionDeniedError",
     "TextEvent",
+    "Token",
 ]

@@ -10,6 +10,7 @@ from msgspec import Raw
 from neurograph_ws_client import publishing
 from neurograph_ws_client.calls import Calls
 from neurograph_ws_client.events import Authenticated, EventToPublish, History, Position, Published
+from neurograph_ws_client.options import read_position
 from neurograph_ws_client.publishing import Publish
 from neurograph_ws_client.requests import Reply
 
@@ -100,7 +101,7 @@ class Asking(Calls):
         self,
         channel: str,
         *,
-        after: Position | None = None,
+        after: Position | Mapping[str, object] | None = None,
         since: str | None = None,
         last: int | None = None,
         limit: int | None = None,
@@ -116,6 +117,7 @@ class Asking(Calls):
 
         Raises:
             ValueError: More than one of `after`, `since` and `last`.
+            TypeError: `after` is not a position.
             RequestRefusedError: The server's error, such as `history_unavailable`.
             RequestTimeoutError: No reply in time.
             NotConnectedError: There is no connection now.
@@ -123,7 +125,8 @@ class Asking(Calls):
         """
         if sum(one is not None for one in (after, since, last)) > 1:
             raise ValueError("after, since, last: only one of them; each says where to begin")
-        options = {"after": after, "since": since, "last": last, "limit": limit}
+        begin = None if after is None else read_position("after", after)
+        options = {"after": begin, "since": since, "last": last, "limit": limit}
         given = {name: value for name, value in options.items() if value is not None}
         reply: History = await self._request("history", {"channel": str(channel), **given}, str(channel))
         return reply

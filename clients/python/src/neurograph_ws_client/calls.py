@@ -5,9 +5,8 @@ from __future__ import annotations
 import weakref
 
 from neurograph_ws_client.core import Core
-from neurograph_ws_client.dispatching import Callback
-from neurograph_ws_client.driver import Driver, Token
-from neurograph_ws_client.events import State
+from neurograph_ws_client.driver import Driver
+from neurograph_ws_client.events import Callback, State, Token
 from neurograph_ws_client.iterating import Buffer
 
 _UNREAD = (

@@ -13,8 +13,8 @@ from neurograph_ws_client.asking import Asking
 from neurograph_ws_client.backend import current
 from neurograph_ws_client.core import Core
 from neurograph_ws_client.dispatching import NAMES
-from neurograph_ws_client.driver import Driver, Token
-from neurograph_ws_client.events import ConnectionInfo, Position, State
+from neurograph_ws_client.driver import Driver
+from neurograph_ws_client.events import ConnectionInfo, Position, State, Token
 from neurograph_ws_client.log import show_debug
 from neurograph_ws_client.settings import Settings
 from neurograph_ws_client.subscribing import Subscribing
@@ -32,7 +32,8 @@ class NeurographWSClient(Subscribing, Asking):
     Calls that are no coroutines may be made at any time, but from the thread of the event loop only.
 
     Args:
-        url: `ws://` or `wss://`; without a path it is `/ws`.
+        url: `ws://` or `wss://`; without a path it is `/ws`. A `token` in its query is taken out, and used where no
+            other is given.
         token: The JWT to sign in with, or a function, sync or async, that gives one. A function is asked at each
             connection, and again before the token ends.
         auto_reconnect: Come back whenever the connection is lost.
@@ -89,7 +90,7 @@ class NeurographWSClient(Subscribing, Asking):
             fresh_tokens=callable(token),
             keep_text=keep_text,
         )
-        self._token = token
+        self._token = self._address.token if token is None else token
         self._callbacks = dict.fromkeys(NAMES, ())
         self._random = random.SystemRandom()
         self._core = Core(self._address, self._settings, self._random.random)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from neurograph_ws_client.backoff import Backoff
 from neurograph_ws_client.codes import CloseCode, Reconnect, reconnect_after
 from neurograph_ws_client.errors import (
     ClosedError,
@@ -30,6 +29,7 @@ from neurograph_ws_client.notices import Notices
 from neurograph_ws_client.publishing import PublishQueue, too_large
 from neurograph_ws_client.receiving import Receiver
 from neurograph_ws_client.requests import Asked, Reply, Requests
+from neurograph_ws_client.returning import Returning
 from neurograph_ws_client.settings import Settings
 from neurograph_ws_client.subscriptions import Subscriptions
 from neurograph_ws_client.wire import Address, Close, Wire
@@ -50,13 +50,12 @@ class Core:
     def __init__(self, address: Address, settings: Settings, random: Callable[[], float]) -> None:
         self._address = address
         self._settings = settings
-        self._backoff = Backoff(random)
         self._wire: Wire | None = None
         self._numbers = 0
 
         self.state = State.IDLE
         #: Why it is closed, once it is; None: by `disconnect`.
-        self.final: NeurographError | None = None
+        self.final: ClosedError | ConnectError | None = None
         #: When to `begin` again, while waiting.
         self.retry_at = 0.0
         self.inbox = Inbox(settings.queue_events, settings.queue_bytes)
@@ -79,10 +78,7 @@ class Core:
         self.token: str | None = None
         #: The token ends soon, and a fresh one is to be asked for.
         self.wants_token = False
-        #: When to come back, where the server has said so, in seconds.
-        self.return_after_s: float | None = None
-        self._refused_token: str | None = None
-        self._attempts = 0
+        self.returning = Returning(settings, random)
         self._opened_at = 0.0
         self._liveness = Liveness(0.0, 0.0)
         self._close_by: float | None = None
@@ -104,11 +100,10 @@ class Core:
         Raises:
             NeurographError: The last token was refused and this is the same; the client is closed.
         """
-        if self._refused_token is not None and token == self._refused_token:
-            assert self.final is not None
-            self._close_for_good(self.final)
-            raise self.final
-        self.final = None
+        refusal = self.returning.refusal(token)
+        if refusal is not None:
+            self._give_up(refusal)
+            raise refusal
         self.token = token
         self._wire = Wire(self._address.resuming(self._session()), token)
         log.debug("connecting to %s", self._address.shown)
@@ -123,21 +118,11 @@ class Core:
         if self.state is not State.CONNECTING:
             return  # closed meanwhile
         self._wire = None
-        fresh = error.code is not None and reconnect_after(error.code) is Reconnect.WITH_FRESH_TOKEN
-        server = self.connected
-        if error.code == CloseCode.POLICY_VIOLATION and server is not None and server.reconnection_token is not None:
-            # The token may be good, and only the session another user's: once without it.
-            server.reconnection_token, fresh = None, False
-        if fresh and self._settings.fresh_tokens:
-            self._refused_token, self.final = self.token, error
-        self._attempts += 1
-        most = self._settings.max_reconnect_attempts
-        if not error.retry or (fresh and not self._settings.fresh_tokens):
-            self._close_for_good(error)
-        elif most is not None and self._attempts >= most:
-            self._close_for_good(ConnectError(f"gave up after {self._attempts} attempts; the last: {error}"))
+        last = self.returning.failed(error, self.token, self.connected)
+        if last is not None:
+            self._give_up(last)
         else:
-            self._wait(self._backoff.failed(), now, error)
+            self._wait(self.returning.delay_after_failure(), now, error)
 
     def stop_connecting(self) -> None:
         """The attempt has failed, and was the only one: be as if it had not been made."""
@@ -151,10 +136,9 @@ class Core:
         self.connected = message
         self.connected_at = info.get("timestamp")
         self.state = State.OPEN
-        self._refused_token, self._attempts = None, 0
+        self.returning.opened()
         self._opened_at = now
         self._liveness = Liveness(message.heartbeat_s, now)
-        self.return_after_s = None
         log.debug("connected as %s (%s), resumed: %s", message.client_id, message.role, message.reconnected)
         self.notices.add("connected", {k: v for k, v in info.items() if k != "reconnection_token"})
         self.publishes.connected(message.epoch, now)
@@ -226,28 +210,23 @@ class Core:
             self._tell_disconnected(CloseCode.NORMAL, "disconnected", final=True)
             self._close_for_good(None)
             return
-        again = Reconnect.YES if close.ours else reconnect_after(close.code)
-        error = ClosedError(close.code, close.reason)
-        if again is Reconnect.WITH_FRESH_TOKEN and self._settings.fresh_tokens:
-            self._refused_token, self.final = self.token, error
-            again = Reconnect.YES
-        final = again is not Reconnect.YES or not self._settings.auto_reconnect
-        self._tell_disconnected(close.code, close.reason, final=final)
-        if final:
-            self._close_for_good(error)
+        last = self.returning.lost(close, self.token)
+        if last is not None:
+            self._give_up(last)
             return
-        drawn = self._backoff.lost(now - self._opened_at)
-        delay_s = drawn if self.return_after_s is None else self.return_after_s
+        self._tell_disconnected(close.code, close.reason, final=False)
+        delay_s = self.returning.delay_after_loss(now - self._opened_at)
         self._wait(delay_s, now, ConnectionLostError(f"connection lost: {why}"))
 
     def _tell_disconnected(self, code: int, reason: str, *, final: bool) -> None:
-        log.debug("disconnected: %s (%d)", reason or "no reason given", code)
+        log.debug("%s: %s (%d)", "closed for good" if final else "disconnected", reason or "no reason given", code)
         self.notices.add("disconnected", {"code": int(code), "reason": reason, "reconnect": not final})
 
     def _wait(self, delay_s: float, now: float, error: NeurographError) -> None:
         self.state = State.WAITING
         self.retry_at = now + delay_s
-        self.notices.add("reconnecting", {"attempt": self._attempts + 1, "delay": delay_s, "error": error})
+        log.debug("%s; another attempt in %.1f s", error, delay_s)
+        self.notices.add("reconnecting", {"attempt": self.returning.attempts + 1, "delay": delay_s, "error": error})
         self.on_change()
 
     # The end
@@ -275,7 +254,13 @@ class Core:
         """A connection is there, whose close is to be sent or answered."""
         return self._close_by is not None
 
-    def _close_for_good(self, error: NeurographError | None) -> None:
+    def _give_up(self, error: ClosedError | ConnectError) -> None:
+        """Close for good, though nobody asked for it."""
+        self._tell_disconnected(error.code or CloseCode.ABNORMAL, error.reason, final=True)
+        self.notices.error(error)
+        self._close_for_good(error)
+
+    def _close_for_good(self, error: ClosedError | ConnectError | None) -> None:
         self.state = State.CLOSED
         self.final = error
         self.publishes.close(self.closed_error)
@@ -286,8 +271,9 @@ class Core:
         """Why nothing goes any more."""
         if isinstance(self.final, ClosedError):
             return self.final
-        reason = self._closed_because if self.final is None else str(self.final)
-        return ClosedError(CloseCode.NORMAL if self.final is None else CloseCode.ABNORMAL, reason)
+        if self.final is None:
+            return ClosedError(CloseCode.NORMAL, self._closed_because)
+        return ClosedError(self.final.code or CloseCode.ABNORMAL, str(self.final))
 
     # What goes out
 
@@ -331,7 +317,7 @@ class Core:
             raise too_large(kind, size, self.connected.max_message_bytes)
         self._flush(now)  # what was called before goes out before
         reply: Reply[Any] = Reply()
-        self._ask(message, Asked(kind, now, () if channel is None else (channel,), reply))
+        self._ask(message, Asked(kind, now, () if channel is None else (channel,), reply, message))
         self.on_output()
         self.on_change()
         return reply

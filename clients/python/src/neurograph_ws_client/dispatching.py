@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from neurograph_ws_client.backend import Backend, Wake
 from neurograph_ws_client.core import Core
 from neurograph_ws_client.errors import HandlerError, NeurographError
-from neurograph_ws_client.events import State
+from neurograph_ws_client.events import Callback, State
 from neurograph_ws_client.inbox import Item, Mark
 from neurograph_ws_client.iterating import Buffer
 from neurograph_ws_client.log import log
@@ -16,7 +16,6 @@ from neurograph_ws_client.log import log
 #: Handlers that never wait run no longer than this before others run.
 _SLICE_S: Final = 0.01
 
-Callback = Callable[[Any], object]
 #: What `on` knows.
 NAMES: Final = (
     "connected", "disconnected", "error", "pong", "gap", "reconnecting", "token_expiring", "goodbye",
@@ -86,7 +85,7 @@ class Dispatcher:
             for handler in subscription.handlers:
                 try:
                     result = handler(item)
-                    if result is not None and hasattr(result, "__await__"):
+                    if result is not None and isinstance(result, Coroutine):  # not a publish that a lambda gives back
                         await result
                 except BaseException as error:  # noqa: ASYNC103 - a cancellation is raised again
                     self._caught(subscription.channel, error)
@@ -128,7 +127,7 @@ class Dispatcher:
         for callback in self._callbacks[name]:
             try:
                 result = callback(argument)
-                if result is not None and hasattr(result, "__await__"):
+                if isinstance(result, Coroutine):
                     await result
             except BaseException as error:  # noqa: ASYNC103 - a cancellation is raised again
                 if name == "error" and isinstance(error, Exception):

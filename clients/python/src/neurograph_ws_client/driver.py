@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 from neurograph_ws_client.backend import Backend, Stream, Wake
 from neurograph_ws_client.core import Core
-from neurograph_ws_client.dispatching import Callback, Dispatcher
+from neurograph_ws_client.dispatching import Dispatcher
 from neurograph_ws_client.errors import ConnectError, NeurographError
-from neurograph_ws_client.events import State
+from neurograph_ws_client.events import Callback, State, Token
 from neurograph_ws_client.requests import Reply
 from neurograph_ws_client.settings import Settings
 from neurograph_ws_client.wire import Address
 
 T = TypeVar("T")
-Token = str | Callable[[], str | Awaitable[str | None] | None] | None
 
 #: More at a time would be slower: what one read brings should stay in the processor's cache until it is worked on.
 _READ_BYTES: Final = 1 << 16
@@ -161,7 +159,7 @@ class Driver:
             return None
         if not isinstance(token, str) or not token.isascii() or not token.isprintable() or " " in token:
             raise ConnectError(
-                "token: no JWT; it must be a string, or a function that gives one, without a space or line break",
+                "token: not a JWT; it must be a string, or a function that gives one, without a space or line break",
                 retry=False,
             )
         return token
@@ -293,7 +291,7 @@ class Driver:
                 core.tick(now())
 
     async def _freshen(self) -> None:
-        """Sign in again when the token ends soon."""
+        """Sign in again when the token ends soon. The same one again would not prolong it, so it is not sent."""
         self._tasks.add(self.backend.task())
         core = self._core
         while True:
@@ -303,9 +301,8 @@ class Driver:
             core.wants_token = False
             try:
                 token = await self.backend.within(self._settings.connect_timeout_s, self._ask_token)
-                if token is not None and core.state is State.OPEN:
+                if token not in (None, core.token) and core.state is State.OPEN:
                     core.request("authenticate", {"type": "authenticate", "token": token}, self.backend.now())
-                    core.token = token
             except TimeoutError:
                 core.notices.error(ConnectError("token: the function gave none in time"))
             except NeurographError as error:

@@ -107,7 +107,9 @@ class RequestRefusedError(NeurographError):
 
 
 class SubscriptionDeniedError(NeurographError):
-    """A channel may not be subscribed to, or is not there. It is asked for again at the next sign-in or connection.
+    """A channel may not be subscribed to, or is not there.
+
+    It is asked for again at the next sign-in, connection or `subscribe`.
 
     Attributes:
         channel: Its name.

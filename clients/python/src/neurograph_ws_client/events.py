@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict, final
+
+#: A JWT, or a function, sync or async, that gives one; None: without one.
+Token = str | Callable[[], str | Awaitable[str | None] | None] | None
+#: Takes what `on` tells; sync or async.
+Callback = Callable[[Any], object]
 
 
 class Channel(enum.StrEnum):
@@ -51,6 +57,7 @@ class Position(TypedDict):
     seq: int
 
 
+@final  # so that a type checker sees by `"type" in item` whether it is a gap; as those below
 class Event(TypedDict):
     """An event of any channel. `seq` is missing on `personal` and `global`."""
 
@@ -145,6 +152,7 @@ class ConnectionsData(TypedDict, total=False):
     code: int | None
 
 
+@final
 class MetricsEvent(TypedDict):
     """An event of `metrics`."""
 
@@ -155,6 +163,7 @@ class MetricsEvent(TypedDict):
     seq: int
 
 
+@final
 class SignalsEvent(TypedDict):
     """An event of `signals`."""
 
@@ -165,6 +174,7 @@ class SignalsEvent(TypedDict):
     seq: int
 
 
+@final
 class ActionsEvent(TypedDict):
     """An event of `actions`."""
 
@@ -175,6 +185,7 @@ class ActionsEvent(TypedDict):
     seq: int
 
 
+@final
 class LogsEvent(TypedDict):
     """An event of `logs`."""
 
@@ -185,6 +196,7 @@ class LogsEvent(TypedDict):
     seq: int
 
 
+@final
 class StatusEvent(TypedDict):
     """An event of `status`."""
 
@@ -195,6 +207,7 @@ class StatusEvent(TypedDict):
     seq: int
 
 
+@final
 class ConnectionsEvent(TypedDict):
     """An event of `connections`."""
 
@@ -234,7 +247,7 @@ class SubscribeOptions(TypedDict, total=False):
     filter: dict[str, Any] | None
     policy: str | None
     key: str | None
-    recover: Position | None
+    recover: Position | Mapping[str, object] | None
     last: int | None
     since: str | None
 
@@ -245,7 +258,7 @@ class SubscribeMultipleOptions(TypedDict, total=False):
     filter: dict[str, Any] | None
     policy: str | None
     key: str | None
-    recover: dict[str, Position] | None
+    recover: Mapping[str, Position | Mapping[str, object]] | None
     last: int | None
     since: str | None
 

@@ -102,8 +102,9 @@ class Buffer:
 class EventStream(AsyncIterator[E_co], Generic[E_co]):
     """The events of a subscription, one after the other.
 
-    It ends when it is left, closed or collected, and then unsubscribes; and when the client is closed: by
-    `disconnect()` silently, otherwise with a `ClosedError`. An event counts as worked on when the next is asked for.
+    It ends when it is closed or collected, or a wait for the next event is cancelled, and then unsubscribes; and when
+    the client is closed: by `disconnect()` silently, otherwise with a `ClosedError`. An event counts as worked on when
+    the next is asked for.
 
     Args:
         buffer: What it takes from.
@@ -121,7 +122,7 @@ class EventStream(AsyncIterator[E_co], Generic[E_co]):
         return self
 
     async def __anext__(self) -> E_co:
-        """The next one. Cancellation: safe.
+        """The next one. Cancellation: ends the stream, and unsubscribes.
 
         Raises:
             StopAsyncIteration: No more will come.
@@ -129,7 +130,12 @@ class EventStream(AsyncIterator[E_co], Generic[E_co]):
             RuntimeError: Nothing reads the connection.
         """
         self._check()
-        return cast(E_co, await self._buffer.take())
+        try:
+            return cast(E_co, await self._buffer.take())
+        except BaseException:
+            # Whoever keeps the traceback keeps this stream, and one that is neither read nor closed holds up the rest.
+            self.close()
+            raise
 
     def close(self) -> None:
         """End it, and unsubscribe."""

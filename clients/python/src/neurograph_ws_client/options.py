@@ -29,13 +29,13 @@ def read_options(**options: Any) -> Options | None:
     """
     for name in options:
         if name not in _NAMES:
-            raise TypeError(f"{name!r} is no option of a subscription; they are {', '.join(_NAMES)}")
+            raise TypeError(f"{name!r} is not an option of a subscription; they are {', '.join(_NAMES)}")
     given = {name: value for name, value in options.items() if value is not None}
     if len(given.keys() & {"recover", "last", "since"}) > 1:
         raise ValueError("recover, last, since: only one of them; each says where a stream begins")
     policy = given.get("policy")
     if policy is not None and policy not in list(Policy):
-        raise ValueError(f"policy: {policy!r} is none; they are {', '.join(Policy)}")
+        raise ValueError(f"policy: {policy!r} is not one; they are {', '.join(Policy)}")
     if "key" in given and policy != Policy.LATEST:
         raise ValueError("key: it goes with policy='latest' only")
     shape = {name: value for name, value in given.items() if name in _SHAPE}
@@ -60,11 +60,16 @@ def read_positions(recover: object, channels: Sequence[str]) -> dict[str, At]:
     for channel in recover:
         if channel not in channels:
             raise TypeError(f"recover: {channel!r} is not among the channels {', '.join(channels)}")
-    return {channel: _position(at) for channel, at in recover.items()}
+    return {channel: read_position("recover", at) for channel, at in recover.items()}
 
 
-def _position(at: Any) -> At:
+def read_position(name: str, at: object) -> At:
+    """A position, as the user gives it.
+
+    Raises:
+        TypeError: It is none; the message begins with the argument's name.
+    """
     match at:
         case {"epoch": str(epoch), "seq": int(seq)}:
             return At(epoch, seq)
-    raise TypeError(f"recover: a position is {{'epoch': '…', 'seq': 41}} (got {at!r})")
+    raise TypeError(f"{name}: a position is {{'epoch': '…', 'seq': 41}} (got {at!r})")

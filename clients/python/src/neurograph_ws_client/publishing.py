@@ -40,9 +40,10 @@ class Publish:
         reply: Where the answer goes.
         first_sent_at: When it may have reached the server first; None: it cannot have.
         epoch: The server's at that time.
+        in_doubt: It was sent and not answered on an earlier connection.
     """
 
-    __slots__ = ("channel", "epoch", "first_sent_at", "number", "reply", "text")
+    __slots__ = ("channel", "epoch", "first_sent_at", "in_doubt", "number", "reply", "text")
 
     def __init__(self, number: int, channel: str, text: bytes, reply: Reply[Published]) -> None:
         self.number = number
@@ -51,6 +52,7 @@ class Publish:
         self.reply = reply
         self.first_sent_at: float | None = None
         self.epoch: str | None = None
+        self.in_doubt = False
 
 
 class PublishQueue:
@@ -73,7 +75,7 @@ class PublishQueue:
         #: Numbers of those that were, and are not answered.
         self._sent: set[int] = set()
         self._not_before = 0.0
-        #: The server has refused some for coming too fast: from then on one at a time, so that the order stays.
+        #: The server has refused some for coming too fast: from then on one at a time, so that none passes another.
         self._one_by_one = False
 
     def __len__(self) -> int:
@@ -129,7 +131,8 @@ class PublishQueue:
             error.channel = publish.channel
             self._fail(publish, error)
         else:
-            publish.first_sent_at = None  # it was not taken, so it is as if it had not been sent
+            if not publish.in_doubt:
+                publish.first_sent_at = None  # it was not taken, so it is as if it had not been sent
             self._sent.discard(publish.number)
             heappush(self._unsent, publish.number)
             self._not_before = now + error.retry_after
@@ -149,6 +152,8 @@ class PublishQueue:
 
     def lost(self) -> None:
         """The connection has ended; nothing more is answered on it."""
+        for number in self._sent:
+            self._all[number].in_doubt = True
         self._sent.clear()
         self._unsent.clear()
 

@@ -73,7 +73,7 @@ class Receiver:
         try:
             self._take(texts, items)
         except DECODE_ERRORS as error:
-            raise ProtocolError(f"the server sent a message that is no JSON: {error}") from None
+            raise ProtocolError(f"the server sent a message that is not JSON: {error}") from None
         finally:
             if items and self._core.state is not State.CLOSED:
                 if self._resuming:
@@ -91,7 +91,7 @@ class Receiver:
         for text in texts:
             message = decode(text)
             if type(message) is not dict:
-                raise ProtocolError("the server sent JSON that is no object")
+                raise ProtocolError("the server sent JSON that is not an object")
             if "type" in message:
                 self._take_message(message)
                 if self._astray:
@@ -106,7 +106,7 @@ class Receiver:
                 continue
             if seq is not None:
                 if type(seq) is not int:
-                    raise ProtocolError(f"the server sent an event of {channel!r} whose seq is no integer")
+                    raise ProtocolError(f"the server sent an event of {channel!r} whose seq is not an integer")
                 if seq <= subscription.head:
                     continue  # we have it already; or the stream is shut
                 subscription.head = seq
@@ -275,6 +275,7 @@ class Receiver:
         assert core.connected is not None
         core.connected.user_id, core.connected.role = message.user_id, message.role or core.connected.role
         if asked is not None:
+            core.token = asked.about["token"]
             asked.reply.succeed(Authenticated(message.user_id, message.role, message.expires_at))
         core.on_output()
 
@@ -294,7 +295,7 @@ class Receiver:
 
     def _goodbye(self, message: Goodbye, raw: dict[str, Any]) -> None:
         if message.reconnect_after_ms is not None:
-            self._core.return_after_s = max(0.0, message.reconnect_after_ms / 1000)
+            self._core.returning.after_s = max(0.0, message.reconnect_after_ms / 1000)
         self._core.notices.add("goodbye", raw)
 
 

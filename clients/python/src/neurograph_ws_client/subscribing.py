@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, Unpack, cast, overload
 
 from neurograph_ws_client.calls import Calls
-from neurograph_ws_client.dispatching import NAMES, Callback
+from neurograph_ws_client.dispatching import NAMES
 from neurograph_ws_client.events import (
     ActionsEvent,
+    Callback,
     Channel,
     ConnectionsEvent,
     Event,
@@ -77,6 +78,13 @@ class Subscribing(Calls):
         self,
         channel: str,
         handler: Callable[[Event], object] | None = None,
+        **options: Unpack[SubscribeOptions],
+    ) -> None: ...
+    @overload
+    def subscribe(
+        self,
+        channel: str,
+        handler: Callable[[dict[str, Any]], object],
         **options: Unpack[SubscribeOptions],
     ) -> None: ...
     def subscribe(
@@ -281,5 +289,5 @@ class Subscribing(Calls):
 
     def _known(self, name: str) -> str:
         if name not in self._callbacks:
-            raise ValueError(f"{name!r} is nothing to call back for; the names are {', '.join(NAMES)}")
+            raise ValueError(f"{name!r} is not a name to call back for; those are {', '.join(NAMES)}")
         return name

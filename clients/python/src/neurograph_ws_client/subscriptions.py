@@ -24,7 +24,7 @@ class Standing(enum.Enum):
     WANTED = enum.auto()
     ASKED = enum.auto()
     GRANTED = enum.auto()
-    #: Or refused for another reason; asked again at the next connection or sign-in.
+    #: Or refused for another reason; asked again at the next connection, sign-in or call of `subscribe`.
     DENIED = enum.auto()
 
 
@@ -161,6 +161,8 @@ class Subscriptions:
                 subscription.standing = Standing.GRANTED
         if handler is not None and handler not in subscription.handlers:
             subscription.handlers += (handler,)
+        if subscription.standing is Standing.DENIED:
+            subscription.standing = Standing.WANTED
         if options is not None:
             subscription.forget(handler)
             subscription.asked.append((handler, options))

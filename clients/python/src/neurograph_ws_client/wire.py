@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from typing import Final, NamedTuple
-from urllib.parse import urlencode
+from urllib.parse import unquote_plus, urlencode
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidMessage, InvalidStatus, InvalidURI
@@ -29,7 +29,7 @@ _STATUSES: Final = {
     401: "it wants a token, or a better one",
     403: "it does not serve this origin or role",
     404: "no router is at this path; it is /ws",
-    426: "it took the request for none of a WebSocket",
+    426: "it did not take the request for a WebSocket's",
 }
 _TEXT, _CONT, _BINARY = Opcode.TEXT, Opcode.CONT, Opcode.BINARY
 # The library would log the headers, and with them the token.
@@ -56,8 +56,8 @@ class Address:
         url: `ws://` or `wss://`; without a path it is `/ws`.
 
     Raises:
-        ValueError: It is no such URL.
-        TypeError: It is no string.
+        ValueError: It is not such a URL.
+        TypeError: It is not a string.
     """
 
     def __init__(self, url: str) -> None:
@@ -69,10 +69,14 @@ class Address:
             # Any other text may repeat a part of the URL, such as half of a password.
             reason = error.msg if isinstance(error, InvalidURI) else "the host or the port cannot be read"
             raise ValueError(
-                f"url: no router's address ({reason}); write it as ws://127.0.0.1:8000/ws or wss://…"
+                f"url: not a router's address ({reason}); write it as ws://127.0.0.1:8000/ws or wss://…"
             ) from None
         if self.uri.path in ("", "/"):
             self.uri.path = "/ws"
+        fields = [field.partition("=") for field in self.uri.query.split("&")]
+        #: The one in the query, which is not sent there: a URL ends up in logs.
+        self.token = next((unquote_plus(value) for name, _, value in fields if _is_token(name) and value), None)
+        self.uri.query = "&".join("".join(field) for field in fields if not _is_token(field[0]))
         host = f"[{self.uri.host}]" if ":" in self.uri.host else self.uri.host
         #: As people may see it: without user, password and query, in which there may be a token.
         self.shown = f"{'wss' if self.uri.secure else 'ws'}://{host}:{self.uri.port}{self.uri.path}"
@@ -83,6 +87,10 @@ class Address:
         more = {"reconnection_token": reconnection_token, "resume": "1"} if reconnection_token is not None else {}
         query = "&".join(filter(None, (uri.query, urlencode(more))))
         return WebSocketURI(uri.secure, uri.host, uri.port, uri.path, query, uri.username, uri.password)
+
+
+def _is_token(name: str) -> bool:
+    return unquote_plus(name) == "token"
 
 
 class Wire:
