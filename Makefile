@@ -1,5 +1,5 @@
-# Two commands: `make run` and `make test`. Everything is installed into this folder, but for a browser and a proxy that
-# the tests run: those are Debian's.
+# `make run` and `make test` are what most people need; `make` lists the rest. Everything is installed into this folder,
+# except for a browser and a proxy that the tests run: those are Debian's.
 
 PYTHON ?= python3
 VENV := .venv
@@ -18,11 +18,13 @@ ASYNC_LINT = $(BIN)/flake8-async --enable=ASYNC1,ASYNC2,ASYNC3 --disable=
 .PHONY: help run test check format simulate bench clean
 
 help:
-	@echo "make run     serve on http://127.0.0.1:8000 (ARGS='--port 9000' for more)"
-	@echo "make test    install what the tests need, and run them all"
-	@echo "make check   lint and type-check"
-	@echo "make simulate  many random runs over a clock that jumps (SEEDS=1000); a failing seed is printed"
-	@echo "make bench   measure, beside a program that does the same writes and nothing else"
+	@echo "make run       serve on http://127.0.0.1:8000 (flags: ARGS='--port 9000')"
+	@echo "make test      install what the tests need, and run them all"
+	@echo "make check     lint and type-check"
+	@echo "make format    fix and format the Python code"
+	@echo "make simulate  many random runs under a clock that jumps (SEEDS=1000); a failing seed is printed"
+	@echo "make bench     measure, alongside a program that does the same writes and nothing else"
+	@echo "make clean     remove everything that was installed or built in this folder"
 
 run: $(VENV)/.serve
 	@$(BIN)/neurograph-router serve $(ARGS)
