@@ -34,7 +34,7 @@ test: $(VENV)/.develop tests/e2e/node_modules/.installed tests/docs/node_modules
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=95
-	$(BIN)/coverage report --fail-under=100 --include='router/connection.py,router/subscriptions.py,router/hub.py,router/rest/*,clients/python/src/*'
+	$(BIN)/coverage report --fail-under=100 --include='router/connection.py,router/subscriptions.py,router/hub/*,router/rest/*,clients/python/src/*'
 	@npm test --prefix $(TYPESCRIPT) --silent
 
 check: $(VENV)/.develop $(TYPESCRIPT)/node_modules/.installed

@@ -1,7 +1,7 @@
 """The configuration: one frozen struct, each number with its unit.
 
-The comments are the reference: `router.settings` reads them, a `#` line as the heading of the settings under it, `#:`
-lines as the next setting's description. Raising a bound costs memory: the worst case of a connection is
+The comments are the reference: `router.loading.settings` reads them, a `#` line as the heading of the settings under
+it, `#:` lines as the next setting's description. Raising a bound costs memory: the worst case of a connection is
 `outbox_bytes` + `control_bytes` + one read of 256 KiB, and only a client that stopped reading comes near it.
 """
 

@@ -16,19 +16,19 @@ import trio
 from msgspec import UNSET
 
 from actors import ActorError, ActorGoneError, ActorRef, Mailbox, MailboxFull, Reply
-from router.access import Grants
-from router.attachment import anonymous, grants_of
-from router.auth import Authenticator, Identity, InvalidTokenError
+from router.auth.access import Grants
+from router.auth.tokens import Authenticator, Identity, InvalidTokenError
 from router.blocking import Patience
 from router.errors import CloseCode, ErrorCode
 from router.frames import Binary
 from router.handshake import Handshake
+from router.hub.attachment import anonymous, grants_of
+from router.hub.state import RouterState
 from router.intake import Intake
 from router.lanes import Lane, WebSocket
 from router.letters import Attach, Depart, Item, Letter, Message, Refused, SignIn
 from router.protocol import Authenticate, Id, Refusal, decode
 from router.sessions import Session
-from router.state import RouterState
 
 log = structlog.get_logger("router.connection")
 

@@ -27,14 +27,14 @@ import trio
 from router import logs
 from router.addresses import host_in_url
 from router.broadcaster import Broadcaster
-from router.checks import check_together
 from router.config import Config, ConfigError
+from router.door.listening import Addresses
 from router.errors import RouterError
 from router.feeds.host import HostQueue, RouterClosedError
 from router.feeds.logs import LogHandler
 from router.feeds.metrics import HostNumbers
 from router.integrations import dismiss, enlist
-from router.listening import Addresses
+from router.loading.checks import check_together
 from router.protocol import field_error
 from router.server import Server
 from router.trio_thread import TrioThread

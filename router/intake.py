@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from router import filters
-from router.access import Grants
+from router.auth.access import Grants
 from router.channels import Channels
 from router.clock import Clock, as_timestamp
 from router.config import Config

@@ -11,11 +11,11 @@ import trio
 from msgspec import UNSET, Struct
 
 from actors import Call, Reply
-from router.access import Grants
+from router.auth.access import Grants
+from router.auth.identity import Identity
 from router.config import ChannelSettings
 from router.errors import CloseCode
 from router.filters import Filter
-from router.identity import Identity
 from router.lanes import Lane
 from router.paths import Path
 from router.permissions import RolePermissions

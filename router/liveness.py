@@ -9,10 +9,10 @@ from __future__ import annotations
 import trio
 
 from actors import Mailbox, MailboxFull
+from router.auth.identity import Identity
 from router.connection import Connection, Services
 from router.errors import CloseCode
 from router.frames import PING_FRAME
-from router.identity import Identity
 from router.protocol import reply
 
 LOOK_EVERY_S = 1.0

@@ -8,15 +8,15 @@ import structlog
 import trio
 
 from actors import ActorError, Reply
-from router.auth import Authenticator, JwtSettings
-from router.checks import SettingsError
+from router.auth.revocations import Revocations
+from router.auth.tokens import Authenticator, JwtSettings
 from router.config import Config, ConfigError
 from router.connection import Services
+from router.door.tls import Tls, make_tls
 from router.letters import Reconfigure
-from router.revocations import Revocations
+from router.loading.checks import SettingsError
+from router.loading.toml import one_line, path_written
 from router.schemas import Schema, SchemaError
-from router.tls import Tls, make_tls
-from router.toml import one_line, path_written
 
 #: A larger file is not a schema; a device file would never end.
 _MAX_SCHEMA_BYTES = 1 << 20

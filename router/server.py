@@ -18,25 +18,25 @@ import trio
 
 from actors import ActorError, ActorRef, ChildSpec, Supervisor
 from router.addresses import host_in_url
-from router.auth import Authenticator
+from router.auth.tokens import Authenticator
 from router.config import Config, ConfigError
 from router.connection import Connection, Services
+from router.door.front_door import FrontDoor
+from router.door.http import HttpServer
+from router.door.listening import Addresses, accept, addresses_of, listen, make_room
+from router.door.tls import Tls, make_tls
+from router.door.visitors import Visitors
 from router.errors import CloseCode
 from router.feeds.host import HostFeed, HostQueue
 from router.feeds.logs import LogFeed, LogHandler
 from router.feeds.metrics import HostNumbers, MetricsFeed
 from router.feeds.status import StatusFeed
-from router.front_door import FrontDoor
-from router.http import HttpServer
-from router.hub import Hub
+from router.hub.actor import Hub
+from router.hub.state import RouterState
 from router.letters import Drain, Message
-from router.listening import Addresses, accept, addresses_of, listen, make_room
 from router.liveness import Liveness
 from router.reloading import make_authenticator, read_schemas, reload
 from router.rest.app import make_app
-from router.state import RouterState
-from router.tls import Tls, make_tls
-from router.visitors import Visitors
 
 log = structlog.get_logger("router.server")
 

@@ -10,11 +10,11 @@ import secrets
 import uuid
 from collections.abc import Iterable, Iterator
 
-from router.access import Grants
+from router.auth.access import Grants
+from router.auth.identity import Identity
 from router.batches import Batch, Slice
 from router.config import Config
 from router.errors import GapReason
-from router.identity import Identity
 from router.lanes import Lane
 from router.outbox import Outbox
 from router.queues import Gap, Queue

@@ -28,7 +28,7 @@ def config(style: str, file: str | None, settings: Sequence[str], **flags: objec
     """
     import json
 
-    from router.effective import as_data, as_toml
+    from router.loading.effective import as_data, as_toml
 
     loaded = load_settings(file, settings, flags)
     _check_files(loaded)
@@ -48,7 +48,7 @@ def _check_files(loaded: Loaded) -> None:
     """
     import trio
 
-    from router.auth import KeyConfigError
+    from router.auth.tokens import KeyConfigError
     from router.config import ConfigError
     from router.logs import keep_to_the_host
     from router.reloading import check_files

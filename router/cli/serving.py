@@ -11,7 +11,7 @@ import structlog
 import trio
 
 from router import logs
-from router.auth import KeyConfigError
+from router.auth.tokens import KeyConfigError
 from router.cli.terminal import EXIT_BY_SIGNAL
 from router.config import Config, ConfigError
 from router.feeds.logs import LogHandler

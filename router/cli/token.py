@@ -142,7 +142,7 @@ def sign(claims: dict[str, Any], config: Config) -> str:
     """
     import trio
 
-    from router.auth import Authenticator, InvalidTokenError, JwtSettings, KeyConfigError
+    from router.auth.tokens import Authenticator, InvalidTokenError, JwtSettings, KeyConfigError
     from router.config import ConfigError
 
     if not config.jwt_keys:

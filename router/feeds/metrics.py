@@ -12,9 +12,9 @@ import trio
 
 from actors import ActorRef, Mailbox
 from router.events import CHANNELS, MetricsData
+from router.hub.state import RouterState
 from router.letters import Emit, Message
 from router.protocol import encode, field_error
-from router.state import RouterState
 
 Number = int | float
 

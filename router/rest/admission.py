@@ -11,9 +11,10 @@ import trio
 from quart import g
 
 from actors import ActorError, ActorRef, Reply
-from router.attachment import REVOKED, admits_anonymous, anonymous, grants_of
-from router.auth import Authenticator, InvalidTokenError
-from router.identity import Identity
+from router.auth.identity import Identity
+from router.auth.tokens import Authenticator, InvalidTokenError
+from router.hub.attachment import REVOKED, admits_anonymous, anonymous, grants_of
+from router.hub.state import RouterState
 from router.intake import Intake
 from router.letters import Message
 from router.permissions import ADMIN
@@ -21,7 +22,6 @@ from router.protocol import may_not_subscribe, unknown_channel
 from router.rest.asgi import Scope
 from router.rest.problems import ProblemError, of_refusal
 from router.rest.rate import Callers, address_of
-from router.state import RouterState
 
 R = TypeVar("R")
 

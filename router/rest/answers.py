@@ -8,9 +8,9 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from quart import Response
 
+from router.hub.state import RouterState
 from router.rest.reading import JSON
 from router.sessions import Session
-from router.state import RouterState
 
 Ok = Literal["ok"]
 Timestamp = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]

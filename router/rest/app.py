@@ -15,7 +15,8 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from actors import ActorRef
-from router.auth import Authenticator
+from router.auth.tokens import Authenticator
+from router.hub.state import RouterState
 from router.letters import Message
 from router.rest.admission import Context, identify, make_context
 from router.rest.asgi import App, header
@@ -35,7 +36,6 @@ from router.rest.rate import RateLimit
 from router.rest.status import add_status
 from router.rest.tokens import add_tokens
 from router.rest.upload import Uploads
-from router.state import RouterState
 
 P = ParamSpec("P")
 T = TypeVar("T")

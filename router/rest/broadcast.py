@@ -10,11 +10,11 @@ import trio
 from msgspec import UNSET, Meta, Struct, UnsetType
 from quart import Blueprint, Response, request
 
-from router.attachment import grants_of
+from router.auth.identity import Identity
 from router.blocking import Patience
 from router.errors import ErrorCode
 from router.events import EVENT_TYPE_JSON, TOO_DEEP, AnyData, EventTypeError, is_too_deep
-from router.identity import Identity
+from router.hub.attachment import grants_of
 from router.letters import Broadcast, Events, Receipt, SendTo, SendToCall
 from router.protocol import Publish, Refusal, field_error
 from router.rest.admission import Context, ask, caller, intake_of, require_admin

@@ -8,10 +8,11 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.structs import asdict
 from quart import Blueprint, Response
 
-from router.access import Grants
-from router.attachment import grants_of
+from router.auth.access import Grants
+from router.auth.identity import Identity
 from router.events import ChannelSpec
-from router.identity import Identity
+from router.hub.attachment import grants_of
+from router.hub.state import RouterState
 from router.ledger import Ledger
 from router.permissions import ADMIN, DEVELOPER
 from router.protocol import unknown_channel
@@ -21,7 +22,6 @@ from router.rest.operations import operation
 from router.rest.paging import LargePageQuery, Next, PageQuery, page
 from router.rest.problems import of_refusal
 from router.rest.reading import read_query
-from router.state import RouterState
 
 
 class Position(Struct):

@@ -10,6 +10,7 @@ from msgspec.structs import asdict
 from quart import Blueprint, Response
 
 from router.errors import CloseCode
+from router.hub.state import RouterState
 from router.ledger import Ledger
 from router.letters import Disconnect
 from router.rest.admission import Context, ask, caller, require_admin
@@ -19,7 +20,6 @@ from router.rest.paging import Next, PageQuery, page
 from router.rest.problems import ProblemError
 from router.rest.reading import read_query
 from router.sessions import Session
-from router.state import RouterState
 
 _FOR_ADMINS = "the list of connections is"
 

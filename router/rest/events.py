@@ -18,10 +18,10 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from msgspec.structs import asdict
 from quart import Blueprint, Response, request
 
-from router.attachment import grants_of
+from router.auth.identity import Identity
 from router.blocking import Patience
 from router.errors import ErrorCode
-from router.identity import Identity
+from router.hub.attachment import grants_of
 from router.intake import Intake
 from router.letters import Broadcast, Events, Receipt
 from router.protocol import Publish, Refusal

@@ -15,6 +15,7 @@ from router import filters
 from router.batches import Batch
 from router.errors import ErrorCode
 from router.filters import Filter, FilterError, Line
+from router.hub.state import RouterState
 from router.protocol import Refusal
 from router.recovery import newest
 from router.rest.admission import Context, caller, require_subscribe
@@ -22,7 +23,6 @@ from router.rest.answers import SentEvent, answered
 from router.rest.operations import operation
 from router.rest.problems import of_refusal
 from router.rest.reading import decode_body, read_body
-from router.state import RouterState
 
 MAX_EVENTS = 100
 

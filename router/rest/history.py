@@ -10,14 +10,14 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict
 from quart import Blueprint, Response
 
+from router.hub.replays import history_fields
+from router.hub.state import RouterState
 from router.protocol import MAX_HISTORY_EVENTS, History, Position, Refusal, Time, field_error, only_one
-from router.replays import history_fields
 from router.rest.admission import Context, caller, require_subscribe
 from router.rest.answers import SentEvent, answered
 from router.rest.operations import operation
 from router.rest.problems import Problem, ProblemError, of_refusal
 from router.rest.reading import read_query
-from router.state import RouterState
 
 _Seq = Annotated[int, Meta(ge=0, le=2**63 - 1, description="After this position: so a client goes on, page by page")]
 _Epoch = Annotated[str, Meta(description="The epoch of `after_seq`; without it the current one is meant")]

@@ -8,6 +8,7 @@ import trio
 from msgspec import UNSET, Struct
 from quart import Blueprint, Response
 
+from router.hub.state import RouterState
 from router.ledger import Ledger
 from router.permissions import ADMIN, DEVELOPER
 from router.rest.admission import Context, caller
@@ -16,7 +17,6 @@ from router.rest.operations import operation
 from router.rest.paging import LargePageQuery, Next, page
 from router.rest.problems import ProblemError
 from router.rest.reading import read_query
-from router.state import RouterState
 
 #: After this long at one go the sums let others run: channels may be many, and their subscribers.
 YIELD_AFTER_S = 0.002

@@ -8,6 +8,7 @@ from typing import Literal
 from msgspec import UNSET, Struct, UnsetType
 from quart import Blueprint, Response
 
+from router.hub.state import RouterState
 from router.permissions import ADMIN
 from router.rest.admission import Context, caller
 from router.rest.answers import Ok, Timestamp, answered, connected_at, last_heartbeat
@@ -15,7 +16,6 @@ from router.rest.operations import operation
 from router.rest.paging import Next, PageQuery, page
 from router.rest.reading import read_query
 from router.sessions import Session
-from router.state import RouterState
 
 
 class Client(Struct):

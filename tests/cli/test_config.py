@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from router.auth import Authenticator
+from router.auth.tokens import Authenticator
 from router.loading import load
 from tests.certificates import certificate
 from tests.cli.program import run

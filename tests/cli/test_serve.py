@@ -15,7 +15,7 @@ import structlog
 import trio
 import trio.testing
 
-from router.auth import KeyConfigError
+from router.auth.tokens import KeyConfigError
 from router.cli import serving
 from router.config import Config, ConfigError
 from router.loading import Loaded

@@ -9,7 +9,7 @@ import jwt
 import pytest
 import trio
 
-from router.auth import Authenticator, Identity, JwtSettings
+from router.auth.tokens import Authenticator, Identity, JwtSettings
 from router.cli.token import seconds_of
 from tests.cli.test_main import exit_code_of
 

@@ -15,8 +15,8 @@ from http import HTTPStatus
 import trio
 
 from router.batches import Batch
+from router.door.heads import Refused, parse_head, read_head, refuse
 from router.frames import BINARY, TEXT, Binary, frame
-from router.heads import Refused, parse_head, read_head, refuse
 from router.lanes import Lane, WebSocket, socket_writer
 from router.outbox import Outbox
 from router.queues import Queue

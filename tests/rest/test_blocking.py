@@ -160,7 +160,7 @@ async def test_a_crash_amid_a_call_keeps_nobody_waiting(
 ) -> None:
     async with blocking(60_000) as rest:
         reader = await rest.world.subscriber("signals")
-        monkeypatch.setattr("router.hub.append", lambda *_: 1 / 0)
+        monkeypatch.setattr("router.hub.actor.append", lambda *_: 1 / 0)
         assert (await rest.post("broadcast", GOOD)).status == 503
         monkeypatch.undo()
         assert (await rest.post("broadcast", GOOD)).ok()["seq"] == 1

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from router.access import Access, Grants
+from router.auth.access import Access, Grants
+from router.auth.identity import Identity
 from router.channels import Channels
 from router.config import Config
-from router.identity import Identity
 
 
 def grants(

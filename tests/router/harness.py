@@ -23,15 +23,15 @@ from wsproto.connection import ConnectionState
 
 from actors import ActorError, ActorRef, ChildSpec, Restart, Supervisor
 from router import handshake
-from router.auth import Authenticator, JwtSettings
+from router.auth.tokens import Authenticator, JwtSettings
 from router.clock import Clock
 from router.config import Config
 from router.connection import WAKE, Connection, Services, Wake
-from router.hub import Hub
+from router.hub.actor import Hub
+from router.hub.state import RouterState
 from router.lanes import Lane
 from router.letters import Emit, Message
 from router.liveness import Liveness
-from router.state import RouterState
 
 #: 2024-12-29T12:00:00Z, when every test begins.
 WALL_START_S = 1_735_473_600.0

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.access import Access, Grants
+from router.auth.access import Access, Grants
+from router.auth.identity import Identity
 from router.channels import Channels
 from router.config import ChannelSettings, Config
 from router.events import CHANNELS
-from router.identity import Identity
 from router.permissions import ROLES, RolePermissions, matches
 from tests.router.granting import grants
 

@@ -12,18 +12,18 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from router import hub
+from router.auth.identity import Identity
 from router.batches import Batch
 from router.config import ChannelSettings, Config
 from router.errors import CloseCode
-from router.identity import Identity
+from router.hub import actor as hub
+from router.hub.state import RouterState
 from router.lanes import Lane
 from router.ledger import Ledger
 from router.letters import Disconnect, Emit
 from router.limits import Rate
 from router.queues import Queue
 from router.sessions import Session
-from router.state import RouterState
 from router.subscriptions import Subscription
 from tests.router.granting import grants
 from tests.router.harness import Client, Json, World, running

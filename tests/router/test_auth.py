@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import assert_checkpoints
 
-from router.auth import Authenticator, Identity, InvalidTokenError, JwtSettings, KeyConfigError
+from router.auth.tokens import Authenticator, Identity, InvalidTokenError, JwtSettings, KeyConfigError
 
 NOW = 1_700_000_000.0
 SECRET = "0123456789abcdef" * 4  # 64 bytes: long enough for each HS algorithm

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 from trio.testing import MockClock
 
-from router.auth import Authenticator
+from router.auth.tokens import Authenticator
 from router.blocking import Load
 from router.clock import Clock
 from router.config import ChannelSettings, Config
 from router.engine.memory import Stream
 from router.errors import CloseCode
-from router.hub import Hub
+from router.hub.actor import Hub
 from router.letters import Disconnect, Drain, Events, HostEvents, Letter
 from router.protocol import EventIn, Publish
 from tests.router.harness import HS_KEY, Client, Json, World, events, running, seqs

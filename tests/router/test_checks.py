@@ -5,12 +5,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from router.checks import RESERVED_CHANNELS, SettingsError, check_together, misgivings
 from router.config import ChannelSettings, Config
 from router.events import CHANNELS
+from router.loading.checks import RESERVED_CHANNELS, SettingsError, check_together, misgivings
+from router.loading.toml import Path
 from router.permissions import RolePermissions
 from router.policies import Policy
-from router.toml import Path
 
 SECRET = "a-secret-of-more-than-32-characters"
 

@@ -9,12 +9,12 @@ import msgspec
 import pytest
 from msgspec import UNSET, Raw
 
+from router.auth.identity import DEFAULT_ROLE
 from router.channels import Channels
 from router.clock import Clock
 from router.config import Config
 from router.engine.memory import Stream
 from router.errors import ErrorCode, GapReason
-from router.identity import DEFAULT_ROLE
 from router.intake import Intake
 from router.letters import Emit, Events, Item, SubscribeTo
 from router.protocol import (

@@ -8,14 +8,14 @@ import structlog
 import trio
 from trio.testing import MockClock
 
-from router.attachment import attach
-from router.auth import Authenticator, Identity
+from router.auth.tokens import Authenticator, Identity
 from router.config import Config
 from router.errors import CloseCode
-from router.hub import Hub
+from router.hub.actor import Hub
+from router.hub.attachment import attach
+from router.hub.state import RouterState
 from router.intake import Intake
 from router.letters import Attach, Drain, Emit, Message
-from router.state import RouterState
 from tests.router.harness import SIGNED_IN_ONLY, WITH_KEY, running, seqs
 
 
@@ -497,7 +497,7 @@ async def test_who_is_refused_is_no_work_for_the_router(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Attach] = []
-    monkeypatch.setattr("router.hub.attach", lambda state, request, now: asked.append(request))
+    monkeypatch.setattr("router.hub.actor.attach", lambda state, request, now: asked.append(request))
     async with running(WITH_KEY) as world:
         assert (await world.open("token=nonsense").ended())[0] == 1008
         assert (await world.open(close=(CloseCode.TRY_AGAIN_LATER, "full")).ended())[0] == 1013
@@ -513,7 +513,7 @@ async def test_a_bad_token_in_the_first_message_is_no_work_for_the_router(
         asked.append(request)
         attach(state, request, now)
 
-    monkeypatch.setattr("router.hub.attach", noting)
+    monkeypatch.setattr("router.hub.actor.attach", noting)
     async with running(SIGNED_IN_ONLY) as world:
         client = await world.opened()
         client.send_text(authenticate("nonsense"))

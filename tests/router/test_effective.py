@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from router.config import SECRETS, ChannelSettings, Config
-from router.effective import as_data, as_toml
 from router.loading import Flag, Loaded, load
+from router.loading.effective import as_data, as_toml
+from router.loading.settings import settings as all_settings
 from router.permissions import RolePermissions
 from router.policies import Policy
-from router.settings import settings as all_settings
 from tests.router.configs import KINDS, SECRET, usable_configs
 
 

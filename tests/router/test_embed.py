@@ -25,7 +25,7 @@ from websockets.exceptions import ConnectionClosed
 
 from actors import RestartLimitError
 from router import embed, integrations
-from router.auth import KeyConfigError
+from router.auth.tokens import KeyConfigError
 from router.config import ChannelSettings, Config, ConfigError
 from router.embed import Router
 from router.feeds.host import HostFeed, HostQueue, RouterClosedError

@@ -7,7 +7,7 @@ from trio.testing import MockClock
 from router.config import Config
 from router.events import MAX_DEPTH
 from router.filters import Filter
-from router.hub import Hub
+from router.hub.actor import Hub
 from tests.router.harness import running
 from tests.router.telling import BREAK, SLOW, at, away, gap, publish, short, told
 

@@ -20,14 +20,14 @@ from actors import Actor, ActorRef, ChildSpec, Supervisor
 from router.addresses import Peer
 from router.config import Config
 from router.connection import Services
-from router.front_door import FrontDoor
-from router.heads import Refused
-from router.http import HttpServer
+from router.door.front_door import FrontDoor
+from router.door.heads import Refused
+from router.door.http import HttpServer
+from router.door.tls import ClientStream
+from router.door.visitors import Visitors, wake
+from router.hub.state import RouterState
 from router.letters import Message
 from router.server import Server
-from router.state import RouterState
-from router.tls import ClientStream
-from router.visitors import Visitors, wake
 from tests.router.serving import DEADLINE_S, close_of, connect, hear, serving
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="

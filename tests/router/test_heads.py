@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import lockstep_stream_pair, memory_stream_pair
 
-from router.heads import (
+from router.door.heads import (
     Refused,
     begins_http2,
     check_upgrade,

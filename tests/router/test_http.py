@@ -16,8 +16,8 @@ from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wa
 
 from router.addresses import Peer, networks
 from router.config import Config
-from router.heads import READ_BYTES, Refused, parse_head
-from router.http import HttpServer
+from router.door.heads import READ_BYTES, Refused, parse_head
+from router.door.http import HttpServer
 from router.rest.asgi import App, Receive, Scope, Send
 from tests.router.wires import DEADLINE_S, as_socket_stream
 

@@ -1,7 +1,7 @@
 """The router actor: order, fan-out, events to one client, its own crashes, the drain."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -9,18 +9,18 @@ import trio
 from trio.testing import MockClock
 
 from actors import NoReplyError
-from router.attachment import attach, depart
-from router.batches import Batch
+from router.batches import Batch, Slice
 from router.config import Config
 from router.engine.memory import FULL_BATCH_BYTES
-from router.hub import Hub
+from router.hub.actor import Hub
+from router.hub.attachment import attach, depart
+from router.hub.state import RouterState
 from router.lanes import Lane
 from router.letters import Depart, Drain, Emit, Events, Letter, SendTo, SubscribeTo
 from router.outbox import Outbox
 from router.protocol import Publish, reply
-from router.queues import Queue
+from router.queues import Gap, Queue
 from router.sessions import Session
-from router.state import RouterState
 from router.subscriptions import Subscription
 from tests.router.harness import WITH_KEY, Client, Json, World, events, running, seqs
 
@@ -571,7 +571,7 @@ async def test_a_crash_on_the_way_to_a_session_leaves_no_session_that_nobody_has
         gone = await world.subscriber("signals")
         gone.vanish()
         await world.settle()
-        monkeypatch.setattr("router.hub.attach", poisoned_attach)
+        monkeypatch.setattr("router.hub.actor.attach", poisoned_attach)
         monkeypatch.setattr(Lane, "attach", poisoned_lane_attach)
         client = world.open(resume=gone.token if resumes else None)
         if step == "after":  # it has been answered: only its announcement is lost
@@ -595,12 +595,12 @@ async def test_a_crash_on_a_departure_does_not_lose_it(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def poisoned(state: RouterState, message: Depart, now: float) -> None:
-        monkeypatch.setattr("router.hub.depart", depart)
+        monkeypatch.setattr("router.hub.actor.depart", depart)
         raise RuntimeError("poisoned")
 
     async with running() as world:
         client = await world.subscriber("signals")
-        monkeypatch.setattr("router.hub.depart", poisoned)
+        monkeypatch.setattr("router.hub.actor.depart", poisoned)
         client.close()
         await trio.sleep(2)
         assert world.restarts == 1
@@ -670,6 +670,9 @@ async def test_what_was_published_before_a_drain_comes_before_goodbye_however_lo
 
         def waiting_for(self, queue: Queue) -> tuple[int, int]:
             return 0, 0
+
+        def entries_of(self, queue: Queue) -> Iterator[Slice | Gap]:
+            return iter(queue.entries)
 
     async with running() as world:
         for _ in range(200):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
-from router.access import Grants
+from router.auth.access import Grants
 from router.channels import Channels
 from router.clock import Clock
 from router.config import Config

@@ -22,8 +22,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from router.auth import Authenticator, InvalidTokenError, JwtSettings
-from router.jwks import (
+from router.auth.jwks import (
     MAX_BYTES,
     PUBLIC_KEY_ALGORITHMS,
     RSA_ALGORITHMS,
@@ -34,6 +33,7 @@ from router.jwks import (
     parse,
     read_limited,
 )
+from router.auth.tokens import Authenticator, InvalidTokenError, JwtSettings
 
 UNKNOWN_KID = "the token names a key (kid) that is not known"
 
@@ -671,7 +671,7 @@ async def test_no_thread_begins_before_the_one_given_up_on_has_ended(monkeypatch
         steps.append("ends")
         return (), ()
 
-    monkeypatch.setattr("router.jwks.load", slow_load)
+    monkeypatch.setattr("router.auth.jwks.load", slow_load)
     auth = authenticator("keys.json")
     async with trio.open_nursery() as nursery:
         first = trio.CancelScope()

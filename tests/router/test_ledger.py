@@ -10,12 +10,12 @@ from router.batches import Slice
 from router.config import Config
 from router.errors import GapReason
 from router.fanning import FanOut
+from router.hub.state import RouterState
 from router.ledger import Ledger
 from router.outbox import Outbox, Past, Piece
 from router.paths import Path
 from router.policies import Policy
 from router.queues import Gap, Queue
-from router.state import RouterState
 from tests.router.harness import Client, World, running
 from tests.router.lanes.streams import STEADY
 from tests.router.telling import at, away, gap, publish, told
@@ -159,8 +159,8 @@ async def test_an_account_is_exact_amid_a_fan_out(autojump_clock: MockClock, mon
             seen.append([(ledger.matched, ledger.queued, ledger.delivered) for ledger in ledgers])
             world.state.untold_positions(next(iter(world.state.sessions)))
 
-        monkeypatch.setattr("router.hub._READERS_BETWEEN_LOOKS", 1)
-        monkeypatch.setattr("router.hub.Hub._yield_if_due", look)
+        monkeypatch.setattr("router.hub.actor._READERS_BETWEEN_LOOKS", 1)
+        monkeypatch.setattr("router.hub.actor.Hub._yield_if_due", look)
         await publish(world, 3)
     all_ = (3, 3, 0)
     assert seen[0] == seen[1] == [(0, 0, 0)] * 6

@@ -13,7 +13,7 @@ import trio
 from structlog.typing import EventDict
 
 from router.config import Config, ConfigError
-from router.listening import Room, accept, address_of, addresses_of, listen, make_room
+from router.door.listening import Room, accept, address_of, addresses_of, listen, make_room
 
 
 @pytest.fixture

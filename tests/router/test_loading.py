@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from router.checks import SettingsError
 from router.config import SECRETS, ChannelSettings, Config, ConfigError
 from router.limits import Rate
 from router.loading import RELOADABLE, Flag, Loaded, load, reloadable_changes
+from router.loading.checks import SettingsError
+from router.loading.toml import key_written, written
 from router.permissions import RolePermissions
-from router.toml import key_written, written
 from tests.router.configs import (
     COMPANIONS,
     COUNTS,

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from router import reference
 from router.config import ChannelSettings, Config
-from router.loading import RELOADABLE, load
+from router.loading import RELOADABLE, load, reference
+from router.loading.settings import settings
+from router.loading.values import words
 from router.permissions import ROLES, RolePermissions
-from router.settings import settings
-from router.values import words
 from tests.router.configs import KINDS, variable
 
 PAGE = reference.PATH.read_text(encoding="utf-8")
@@ -20,14 +19,14 @@ BLOCKS = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
 
 
 def test_the_page_is_up_to_date() -> None:
-    assert reference.page() == PAGE, "run python -m router.reference"
+    assert reference.page() == PAGE, "run python -m router.loading.reference"
 
 
 def test_it_writes_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "page.md"
     monkeypatch.setattr("sys.argv", ["reference", str(path)])
-    monkeypatch.delitem(sys.modules, "router.reference")  # else it could not be run any more
-    runpy.run_module("router.reference", run_name="__main__")
+    monkeypatch.delitem(sys.modules, "router.loading.reference")  # else it could not be run any more
+    runpy.run_module("router.loading.reference", run_name="__main__")
     assert path.read_text(encoding="utf-8") == PAGE
 
 

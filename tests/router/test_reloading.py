@@ -10,9 +10,9 @@ import websockets.trio.client
 from structlog.testing import capture_logs
 
 from router import reloading
-from router.auth import KeyConfigError
-from router.checks import SettingsError
+from router.auth.tokens import KeyConfigError
 from router.config import ChannelSettings, Config, ConfigError
+from router.loading.checks import SettingsError
 from router.permissions import RolePermissions
 from router.schemas import Schema
 from router.server import Server

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 
-from router.heads import READ_BYTES
-from router.requests import Framing, HttpStream, RequestStream
+from router.door.heads import READ_BYTES
+from router.door.streams import Framing, HttpStream, RequestStream
 from tests.router.wires import DEADLINE_S, as_socket_stream
 
 # Deadlines

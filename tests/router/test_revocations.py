@@ -1,7 +1,7 @@
 """Revoked tokens: which are refused, for how long, and how many are remembered."""
 
-from router.identity import Identity
-from router.revocations import Revocations
+from router.auth.identity import Identity
+from router.auth.revocations import Revocations
 
 
 class Clock:

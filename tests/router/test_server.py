@@ -20,12 +20,12 @@ from structlog.typing import EventDict
 from websockets.trio.client import ClientConnection
 
 from actors import RestartLimitError
-from router.auth import KeyConfigError
+from router.auth.tokens import KeyConfigError
 from router.config import Config, ConfigError
+from router.door.listening import Addresses
 from router.feeds.logs import LogHandler
 from router.feeds.metrics import MetricsFeed
-from router.hub import Hub
-from router.listening import Addresses
+from router.hub.actor import Hub
 from router.server import Server
 from tests.router.serving import DEADLINE_S, close_of, connect, hear, serving
 

@@ -4,10 +4,10 @@ from typing import cast
 
 import pytest
 
+from router.auth.identity import Identity
 from router.batches import Batch
 from router.config import Config
 from router.errors import GapReason
-from router.identity import Identity
 from router.lanes import Lane
 from router.outbox import Outbox, Piece
 from router.queues import Gap, Queue

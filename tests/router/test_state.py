@@ -8,12 +8,13 @@ import pytest
 from msgspec import Raw
 
 from router import filters
+from router.auth.identity import Identity
 from router.batches import Batch, Slice
 from router.clock import Clock
 from router.config import Config
 from router.errors import GapReason
 from router.fanning import FanOut
-from router.identity import Identity
+from router.hub.state import RouterState
 from router.lanes import Lane
 from router.letters import Emit
 from router.outbox import Outbox
@@ -22,7 +23,6 @@ from router.protocol import Position
 from router.queues import Gap, Queue
 from router.recovery import EpochBreak
 from router.sessions import Session
-from router.state import RouterState
 from router.subscriptions import Subscription
 from tests.router.granting import grants
 from tests.router.lanes.streams import event_batch

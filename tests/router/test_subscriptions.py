@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -5,9 +6,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from router.batches import Batch
+from router.batches import Batch, Slice
 from router.outbox import Outbox
-from router.queues import Queue
+from router.queues import Gap, Queue
 from router.subscriptions import Group, Subscription, Subscriptions
 
 CHANNELS = ("metrics", "signals", "logs")
@@ -26,6 +27,9 @@ class Taker:
 
     def waiting_for(self, queue: Queue) -> tuple[int, int]:
         return 0, 0
+
+    def entries_of(self, queue: Queue) -> Iterator[Slice | Gap]:
+        return iter(queue.entries)
 
 
 def subscription(channel: str = "signals") -> Subscription:

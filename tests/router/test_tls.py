@@ -14,8 +14,8 @@ import websockets.trio.client
 from structlog.typing import EventDict
 
 from router.config import Config, ConfigError
+from router.door.tls import Tls, TlsStream, make_tls
 from router.server import Server
-from router.tls import Tls, TlsStream, make_tls
 from tests.certificates import Certificate, certificate
 from tests.router.serving import DEADLINE_S, close_of, hear, serving
 

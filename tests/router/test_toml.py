@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.config import ConfigError
-from router.toml import MAX_BYTES, TomlFile, key_written, one_line, path_written, written
+from router.loading.toml import MAX_BYTES, TomlFile, key_written, one_line, path_written, written
 
 
 @pytest.fixture

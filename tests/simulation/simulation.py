@@ -16,8 +16,9 @@ from unittest import mock
 import trio._core._run
 from trio.testing import MockClock
 
-from router import hub, liveness, outbox
+from router import liveness, outbox
 from router.connection import Connection
+from router.hub import actor as hub
 from router.ledger import Ledger
 from tests.router.harness import Wire, World, running
 from tests.simulation.account import Account

@@ -13,14 +13,14 @@ from itertools import count
 from typing import NamedTuple
 from unittest import mock
 
-from router import hub
 from router.batches import Batch
 from router.engine.memory import Stream
-from router.hub import Hub
+from router.hub import actor as hub
+from router.hub.actor import Hub
+from router.hub.publishing import send_to
+from router.hub.state import RouterState
 from router.letters import Change, SendTo
-from router.publishing import send_to
 from router.sessions import Session
-from router.state import RouterState
 from tests.router.harness import Json
 
 Wants = Callable[[Json], bool]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from router.identity import Identity
+from router.auth.identity import Identity
 
 
 class Revocations:

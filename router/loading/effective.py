@@ -13,9 +13,9 @@ from msgspec import Struct
 
 from router.config import SECRETS
 from router.loading import Loaded
-from router.settings import Setting, settings
-from router.toml import key_written, one_line, written
-from router.values import NONE
+from router.loading.settings import Setting, settings
+from router.loading.toml import key_written, one_line, written
+from router.loading.values import NONE
 
 #: Where the sources stand, for as long as the values leave room.
 _COLUMN = 48

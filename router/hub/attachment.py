@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from router.access import Grants
+from router.auth.access import Grants
+from router.auth.identity import Identity
 from router.errors import CloseCode, ErrorCode
-from router.identity import Identity
+from router.hub.state import RouterState
 from router.letters import Attach, Depart, Refused, SignIn
 from router.permissions import ADMIN, ANONYMOUS
 from router.protocol import PROTOCOL_VERSION, GetReconnectionToken, Refusal, denied_fields, reply
 from router.sessions import Session
-from router.state import RouterState
 
 #: Why a connection is closed 4501.
 REVOKED = "the token has been revoked"

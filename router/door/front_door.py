@@ -12,7 +12,7 @@ import trio
 from actors import ActorError
 from router.addresses import Peer, networks
 from router.config import Config
-from router.heads import (
+from router.door.heads import (
     READ_BYTES,
     Refused,
     begins_http2,
@@ -24,10 +24,10 @@ from router.heads import (
     to_origin_form,
     wants_websocket,
 )
-from router.http import HttpServer
-from router.listening import address_of
-from router.tls import ClientStream, Tls
-from router.visitors import Visitors
+from router.door.http import HttpServer
+from router.door.listening import address_of
+from router.door.tls import ClientStream, Tls
+from router.door.visitors import Visitors
 
 log = structlog.get_logger("router.front_door")
 

@@ -17,13 +17,13 @@ from actors import ActorError, ActorRef, ChildSpec, Mailbox, Restart, Supervisor
 from router import handshake
 from router.addresses import Caller
 from router.connection import WAKE, Connection, Services, Wake
+from router.door.heads import Refused, check_upgrade, linger, values
+from router.door.tls import ClientStream
 from router.errors import CloseCode
 from router.frames import CLOSE, frame
 from router.handshake import Handshake
-from router.heads import Refused, check_upgrade, linger, values
 from router.lanes import Lane, socket_writer
 from router.origin import ForeignRequest, check
-from router.tls import ClientStream
 
 WEBSOCKET_PATH = b"/ws"
 _SUBPROTOCOL = "sec-websocket-protocol"

@@ -20,7 +20,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from router.config import Config, ConfigError
-from router.heads import Refused
+from router.door.heads import Refused
 
 log = structlog.get_logger("router.tls")
 

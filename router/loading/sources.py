@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from router.checks import SettingsError, check_together, misgivings
 from router.config import SECRETS, Config, ConfigError
-from router.toml import Path, TomlFile, one_line, path_written
-from router.values import WrongValueError, did_you_mean, from_text, from_value
+from router.loading.checks import SettingsError, check_together, misgivings
+from router.loading.toml import Path, TomlFile, one_line, path_written
+from router.loading.values import WrongValueError, did_you_mean, from_text, from_value
 
 PREFIX = "NEUROGRAPH_"
 #: Variables of the same prefix that are not settings: the file's name, and what the client commands read.

@@ -24,12 +24,12 @@ from hypercorn.typing import AppWrapper
 
 from router.addresses import Peer
 from router.config import Config
-from router.exchange import Exchange, scope_of
-from router.heads import begins_http2, linger
-from router.requests import HttpStream, RequestStream
+from router.door.exchange import Exchange, scope_of
+from router.door.heads import begins_http2, linger
+from router.door.streams import HttpStream, RequestStream
+from router.door.tls import ClientStream
 from router.rest.asgi import App, Receive, Scope, Send, refuse
 from router.rest.problems import ProblemError
-from router.tls import ClientStream
 
 log = structlog.get_logger("router.http")
 
@@ -124,7 +124,7 @@ class HttpServer:
             What has come after the request; None: the connection has ended.
 
         Raises:
-            router.heads.Refused: The request's body is not valid, and no answer has begun.
+            router.door.heads.Refused: The request's body is not valid, and no answer has begun.
 
         Cancellation: what the app does is cancelled; an answer on its way is held to its deadline.
         """

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from router.auth.identity import Identity
 from router.channels import Channels
 from router.events import ChannelSpec
-from router.identity import Identity
 from router.permissions import ADMIN, DEVELOPER, RolePermissions, matches
 
 #: Who may use a channel of the configuration that names no roles.

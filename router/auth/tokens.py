@@ -24,9 +24,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt.types import Options
 from msgspec import Meta
 
-from router.identity import DEFAULT_ROLE, Identity
-from router.jwks import PUBLIC_KEY_ALGORITHMS, KeyConfigError, KeySet, VerifyKey, algorithms_of
-from router.revocations import Revocations
+from router.auth.identity import DEFAULT_ROLE, Identity
+from router.auth.jwks import PUBLIC_KEY_ALGORITHMS, KeyConfigError, KeySet, VerifyKey, algorithms_of
+from router.auth.revocations import Revocations
 
 __all__ = ["Authenticator", "Identity", "InvalidTokenError", "JwtSettings", "KeyConfigError"]
 
@@ -86,7 +86,7 @@ class JwtSettings(msgspec.Struct, frozen=True, kw_only=True):
 class Authenticator:
     """Checks tokens, and signs them where a shared secret is configured.
 
-    The mutable state is the JWK set, see `router.jwks.KeySet`, and all keys when they are configured anew. Without
+    The mutable state is the JWK set, see `router.auth.jwks.KeySet`, and all keys when they are configured anew. Without
     any key, every token is refused.
     """
 

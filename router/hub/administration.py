@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import structlog
 
-from router.attachment import REVOKED, not_allowed
 from router.errors import CloseCode
+from router.hub.attachment import REVOKED, not_allowed
+from router.hub.state import RouterState
 from router.letters import Reconfigure, Revoke
 from router.protocol import reply
 from router.sessions import Session
-from router.state import RouterState
 
 log = structlog.get_logger("router.administration")
 

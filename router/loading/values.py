@@ -13,8 +13,8 @@ from msgspec import Meta, Struct
 
 from router.config import ChannelSettings
 from router.limits import Rate
+from router.loading.toml import Path, one_line, written
 from router.permissions import RolePermissions
-from router.toml import Path, one_line, written
 
 #: Says of a setting that may be without a value that it is.
 NONE = "none"

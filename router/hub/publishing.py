@@ -6,9 +6,9 @@ import msgspec
 
 from router.batches import Batch
 from router.frames import text_frame
+from router.hub.state import RouterState
 from router.letters import Events, Receipt, SendTo
 from router.protocol import Refusal, encode, reply
-from router.state import RouterState
 
 
 def append(state: RouterState, item: Events) -> Receipt | Refusal:

@@ -11,8 +11,8 @@ from http import HTTPStatus
 import h11
 import trio
 
-from router.heads import READ_BYTES, Refused, end_of
-from router.tls import ClientStream
+from router.door.heads import READ_BYTES, Refused, end_of
+from router.door.tls import ClientStream
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 

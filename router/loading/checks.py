@@ -10,10 +10,10 @@ from router.addresses import networks
 from router.channels import FAMILY_SUFFIX, Channels, is_channel_name
 from router.config import UNCONFIGURED, ChannelSettings, Config, ConfigError, is_loopback
 from router.events import CHANNELS
+from router.loading.toml import Path, path_written
+from router.loading.values import did_you_mean
 from router.paths import is_path
 from router.permissions import ADMIN, ROLES
-from router.toml import Path, path_written
-from router.values import did_you_mean
 
 #: Names of channels that events have which nobody subscribes to.
 RESERVED_CHANNELS = ("personal", "global")

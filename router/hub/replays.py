@@ -10,6 +10,7 @@ from msgspec import UNSET, Raw
 from router.batches import Slice, count
 from router.clock import as_timestamp
 from router.errors import ErrorCode, GapReason
+from router.hub.state import RouterState
 from router.letters import SubscribeTo
 from router.outbox import Past
 from router.policies import Policy
@@ -17,7 +18,6 @@ from router.protocol import History, Position, Refusal, Resume, reply
 from router.queues import Gap, Queue
 from router.recovery import EpochBreak, Missed, behind, joined, keep_newest, newest, restored, seq_of, since, up_to
 from router.sessions import Session
-from router.state import RouterState
 from router.subscriptions import Subscription
 
 #: Bytes of a `history` message around its events, at most.

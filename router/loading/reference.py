@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md: `python -m router.reference`. The descriptions are the comments in the struct."""
+"""Writes docs/configuration.md: `python -m router.loading.reference`. Its descriptions are comments in the struct."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import msgspec
 from router.config import ChannelSettings, Config
 from router.limits import Rate
 from router.loading import PREFIX, RELOADABLE
+from router.loading.settings import Setting, settings
+from router.loading.toml import written
+from router.loading.values import NONE, is_table, without_none, words
 from router.permissions import ROLES, RolePermissions
-from router.settings import Setting, settings
-from router.toml import written
-from router.values import NONE, is_table, without_none, words
 
-PATH = Path(__file__).parents[1] / "docs" / "configuration.md"
+PATH = Path(__file__).parents[2] / "docs" / "configuration.md"
 
 _WIDTH = 120
 #: Bounds that nobody comes near are told by the error alone.
@@ -28,7 +28,7 @@ _FAR_BOUNDS = {" from 1 to 2147483647": " above 0", " to 2147483647": " on", ", 
 _UNITS = {"_per_s": "messages a second", "_ms": "milliseconds", "_s": "seconds", "_bytes": "bytes"}
 
 _PAGE = Template("""\
-<!-- Written by `python -m router.reference` from router/config.py; a test compares them. -->
+<!-- Written by `python -m router.loading.reference` from router/config.py; a test compares them. -->
 
 # Configuration
 

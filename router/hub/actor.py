@@ -15,12 +15,16 @@ import structlog
 import trio
 
 from actors import Mailbox
-from router.administration import disconnect, reconfigure, revoke, withdraw
-from router.attachment import attach, depart, fresh_token, sign_in
 from router.engine.memory import FULL_BATCH_BYTES, Stream
 from router.errors import ErrorCode
 from router.fanning import FanOut
 from router.filters import Candidate, Filter
+from router.hub.administration import disconnect, reconfigure, revoke, withdraw
+from router.hub.attachment import attach, depart, fresh_token, sign_in
+from router.hub.publishing import answered, append, send_to
+from router.hub.replays import history, resume
+from router.hub.state import InHand, RouterState
+from router.hub.subscribing import subscribe
 from router.letters import (
     Attach,
     Broadcast,
@@ -50,11 +54,7 @@ from router.protocol import (
     Unsubscribe,
     reply,
 )
-from router.publishing import answered, append, send_to
-from router.replays import history, resume
 from router.sessions import Session
-from router.state import InHand, RouterState
-from router.subscribing import subscribe
 
 log = structlog.get_logger("router.hub")
 

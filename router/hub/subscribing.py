@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from router.errors import ErrorCode
+from router.hub.replays import past_of, send_past
+from router.hub.state import RouterState
 from router.letters import SubscribeTo
 from router.paths import Path
 from router.policies import Policy
 from router.protocol import Position, Refusal, denied_fields, reply
 from router.recovery import Missed
-from router.replays import past_of, send_past
 from router.sessions import Session
-from router.state import RouterState
 from router.subscriptions import Subscription
 
 _UNKNOWN = ErrorCode.UNKNOWN_CHANNEL

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 
 import trio
 
-from router.access import Access
 from router.accounts import Accounts, account
+from router.auth.access import Access
+from router.auth.revocations import Revocations
 from router.batches import Slice
 from router.blocking import Blocking
 from router.channels import Channels
@@ -30,7 +31,6 @@ from router.letters import Depart, Emit, Message, Receipt
 from router.protocol import Id, Position, Refusal, encode, no_room_for, unknown_channel
 from router.queues import Queue
 from router.recovery import EpochBreak
-from router.revocations import Revocations
 from router.schemas import Schema
 from router.sessions import Session, Sessions
 from router.subscriptions import Subscription, Subscriptions
