@@ -2,5 +2,5 @@
 
 In layers, as the modules of `router` are:
 
-    identity, access, revocations, jwks, tokens
+    identity, access, revocations, claims, keys, jwk_set, jwks_fetch, key_set, tokens
 """

@@ -22,17 +22,9 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from router.auth.jwks import (
-    MAX_BYTES,
-    PUBLIC_KEY_ALGORITHMS,
-    RSA_ALGORITHMS,
-    KeyConfigError,
-    SameSchemeRedirects,
-    VerifyKey,
-    load,
-    parse,
-    read_limited,
-)
+from router.auth.jwk_set import parse
+from router.auth.jwks_fetch import MAX_BYTES, SameSchemeRedirects, load, read_limited
+from router.auth.keys import PUBLIC_KEY_ALGORITHMS, RSA_ALGORITHMS, KeyConfigError, VerifyKey
 from router.auth.tokens import Authenticator, InvalidTokenError, JwtSettings
 
 UNKNOWN_KID = "the token names a key (kid) that is not known"
@@ -671,7 +663,7 @@ async def test_no_thread_begins_before_the_one_given_up_on_has_ended(monkeypatch
         steps.append("ends")
         return (), ()
 
-    monkeypatch.setattr("router.auth.jwks.load", slow_load)
+    monkeypatch.setattr("router.auth.key_set.load", slow_load)
     auth = authenticator("keys.json")
     async with trio.open_nursery() as nursery:
         first = trio.CancelScope()
