@@ -168,6 +168,38 @@ def up_to(events: Slice, seq: int) -> Slice | None:
     return Slice(events.batch, events.start, stop, events.behind) if stop > events.start else None
 
 
+def part_behind(entry: Gap | Slice, seq: int) -> Gap | Slice | None:
+    """The part of an entry after a position."""
+    if isinstance(entry, Slice):
+        start = next((index for index in entry.indices if seq_of(entry, index) > seq), entry.stop)
+        behind = entry.behind if start == entry.start else None
+        return Slice(entry.batch, start, entry.stop, behind) if start < entry.stop else None
+    if entry.last is None or entry.first is None or entry.first > seq:
+        return entry
+    if entry.last <= seq:
+        return None
+    return _part_of(entry, seq + 1, entry.last)
+
+
+def part_up_to(entry: Gap | Slice, seq: int, epoch: str) -> Gap | Slice | None:
+    """The part of an entry up to a position."""
+    if isinstance(entry, Slice):
+        return up_to(entry, seq)
+    if entry.epoch != epoch or entry.first is None or entry.last is None or entry.last <= seq:
+        return entry
+    if entry.first > seq:
+        return None
+    return _part_of(entry, entry.first, seq)
+
+
+def _part_of(gap: Gap, first: int, last: int) -> Gap:
+    """A part of a gap. How many of its events match is known where all do."""
+    assert gap.first is not None
+    assert gap.last is not None
+    exact = gap.exact and gap.count == gap.last - gap.first + 1
+    return Gap(gap.of, gap.epoch, first, last, last - first + 1, gap.reason, exact)
+
+
 def keep_newest(missed: dict[str, Missed], events: int) -> None:
     """Keep the newest events, so many in all; what a channel loses by that is one gap there."""
     if sum(each.events for each in missed.values()) <= events:
@@ -196,7 +228,7 @@ def _without_first(channel: str, entries: list[Gap | Slice], events: int) -> lis
     return left
 
 
-def joined(entries: Iterable[Gap | Slice]) -> list[Gap | Slice]:
+def merge_gaps(entries: Iterable[Gap | Slice]) -> list[Gap | Slice]:
     """The same, adjoining gaps as one."""
     whole: list[Gap | Slice] = []
     for entry in entries:

@@ -2,5 +2,6 @@
 
 In layers, as the modules of `router` are:
 
-    state, attachment, administration, replays, publishing, subscribing, actor
+    publish_keys, state, crash, distributing, attachment, administration, history_reply, replays, publishing,
+    subscribing, actor
 """

@@ -7,7 +7,6 @@ arrives while it is busy is the next batch, so batches form by themselves and no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import assert_never
 
 import msgspec
@@ -15,14 +14,14 @@ import structlog
 import trio
 
 from actors import Mailbox
-from router.engine.memory import FULL_BATCH_BYTES, Stream
 from router.errors import ErrorCode
-from router.fanning import FanOut
-from router.filters import Candidate, Filter
 from router.hub.administration import disconnect, reconfigure, revoke, withdraw
 from router.hub.attachment import attach, depart, fresh_token, sign_in
+from router.hub.crash import begin_epoch, is_sound
+from router.hub.distributing import Distributor
+from router.hub.history_reply import history
 from router.hub.publishing import answered, append, send_to
-from router.hub.replays import history, resume
+from router.hub.replays import resume
 from router.hub.state import InHand, RouterState
 from router.hub.subscribing import subscribe
 from router.letters import (
@@ -58,12 +57,6 @@ from router.sessions import Session
 
 log = structlog.get_logger("router.hub")
 
-#: After this long at one go the loop lets others run, so that reading goes on.
-YIELD_AFTER_S = 0.002
-#: The clock is looked at once for this many readers.
-_READERS_BETWEEN_LOOKS = 64
-#: Likewise for this many events that a filter is asked about: a pattern may take long for a long text.
-_EVENTS_BETWEEN_LOOKS = 16
 #: Letters taken before events are fanned out, however many more there are.
 _LETTERS_AT_ONCE = 64
 #: How often the hub looks for sessions whose time is over, by its own clock: a full mailbox refuses a `tick`.
@@ -75,17 +68,17 @@ class Hub:
 
     def __init__(self, state: RouterState) -> None:
         self._state = state
-        self._yield_at = 0.0
+        self._out = Distributor(state)
         self._expire_at = 0.0
 
     async def run(self, mailbox: Mailbox[Message], *, task_status: trio.TaskStatus[None]) -> None:
         """Work until the mailbox ends."""
         self._recover()
         task_status.started()
-        await self._flush()
+        await self._out.flush()
         async for message in mailbox:
             now = trio.current_time()
-            self._yield_at = now + YIELD_AFTER_S
+            self._out.begin_turn(now)
             await self._handle(message)
             for _ in range(_LETTERS_AT_ONCE):
                 try:
@@ -98,15 +91,15 @@ class Hub:
                 self._expire(now)
             while self._state.departures:
                 await self._handle(self._state.departures.popleft())
-            await self._flush()
+            await self._out.flush()
 
     def _recover(self) -> None:
         """Go on after a crash: see whether the state can be trusted, and answer for the lost message."""
         state = self._state
         lost, state.in_hand = state.in_hand, None
-        if not state.is_sound():
+        if not is_sound(state):
             log.error("state unsound after a crash, beginning a new epoch", old_epoch=state.epoch)
-            state.begin_epoch()
+            begin_epoch(state)
         if lost is None:
             return
         match lost.message:
@@ -148,7 +141,7 @@ class Hub:
             case Revoke():
                 message.reply.send(revoke(state, message))
             case Reconfigure():
-                await self._flush()
+                await self._out.flush()
                 message.reply.send(reconfigure(state, message))
             case Attach():
                 now = trio.current_time()
@@ -157,7 +150,7 @@ class Hub:
             case Depart():
                 depart(state, message, trio.current_time())
             case Drain():
-                await self._flush()
+                await self._out.flush()
                 message.reply.send(self._say_goodbye())
             case "tick":
                 pass  # it has woken the hub
@@ -179,13 +172,13 @@ class Hub:
                 if item.id is not msgspec.UNSET or isinstance(receipt, Refusal):
                     lane.send_control(answered(self._state, item, receipt))
                 hand.done += 1
-                if (stream := self._full(item.channel)) is not None:
-                    await self._fan_out(stream)
+                if (stream := self._out.full(item.channel)) is not None:
+                    await self._out.fan_out(stream)
             elif isinstance(item, bytes):
                 lane.send_control(item)
                 hand.done += 1
             elif session.lane is lane:
-                await self._flush()
+                await self._out.flush()
                 answer = self._change(session, item)
                 if answer is not None:
                     lane.send_control(answer)
@@ -199,14 +192,14 @@ class Hub:
     async def _end(self, message: Letter | Broadcast) -> None:
         """Fan out what a message has published, if its sender waits for that."""
         if message.done is not None:
-            await self._flush()
+            await self._out.flush()
             message.done.set()
 
     async def _publish(self, item: Events) -> Receipt | Refusal:
         """Append events for somebody who has no connection."""
         answer = append(self._state, item)
-        if (stream := self._full(item.channel)) is not None:
-            await self._fan_out(stream)
+        if (stream := self._out.full(item.channel)) is not None:
+            await self._out.fan_out(stream)
         return answer
 
     async def _work_for_host(self, message: HostEvents) -> None:
@@ -257,7 +250,7 @@ class Hub:
         for session in tuple(state.sessions.holding):
             if session.resume_by is not None and session.resume_by <= now:
                 state.sessions.go_on(session)
-        state.forget_keys()
+        state.publish_keys.expire()
         state.streams.expire(state.clock.unix_ms())
         state.drop_idle_channels()
 
@@ -271,62 +264,6 @@ class Hub:
             after = int(250 + spread_ms * slot / len(lanes))
             lane.finish(reply("goodbye", reason="shutdown", reconnect_after_ms=after))
         return len(lanes)
-
-    # Events
-
-    async def _flush(self) -> None:
-        """Fan out what has been appended."""
-        touched = self._state.touched
-        while touched:
-            await self._fan_out(touched.popitem()[1])
-
-    def _full(self, channel: str) -> Stream | None:
-        """A channel's stream, if it has enough for a fan-out."""
-        stream = self._state.touched.get(channel)
-        return stream if stream is not None and stream.pending_bytes >= FULL_BATCH_BYTES else None
-
-    async def _fan_out(self, stream: Stream) -> None:
-        state = self._state
-        fan_out = state.fan_out = FanOut(stream)
-        batch = stream.flush(state.epoch)
-        if batch is not None:
-            # Nobody else changes the table, so it may be walked over a checkpoint.
-            candidates: list[Candidate] = []
-            for group in state.subscriptions.groups(stream.name):
-                if group.filter is None:
-                    fan_out.add(group, batch)
-                    continue
-                if not candidates:
-                    candidates = [batch.candidate(index) for index in range(len(batch))]
-                selected = batch.select(await self._ask(group.filter, candidates), group.last_seq)
-                if selected is not None:
-                    fan_out.add(group, selected)
-            state.counters.matched += fan_out.begin()
-            until_look = _READERS_BETWEEN_LOOKS
-            for selected, left in fan_out.walk():
-                for reader in left:
-                    reader.outlet.offer(reader.queue, selected)
-                    until_look -= 1
-                    if not until_look:
-                        until_look = _READERS_BETWEEN_LOOKS
-                        fan_out.paused = True
-                        await self._yield_if_due()
-                        fan_out.paused = False
-        state.fan_out = None
-
-    async def _ask(self, wanted: Filter, candidates: Sequence[Candidate]) -> list[int]:
-        """Which events a filter lets through, by their indices."""
-        chosen: list[int] = []
-        for start in range(0, len(candidates), _EVENTS_BETWEEN_LOOKS):
-            asked = enumerate(candidates[start : start + _EVENTS_BETWEEN_LOOKS], start)
-            chosen += [index for index, event in asked if wanted.matches(event)]
-            await self._yield_if_due()
-        return chosen
-
-    async def _yield_if_due(self) -> None:
-        if trio.current_time() >= self._yield_at:
-            await trio.lowlevel.checkpoint()
-            self._yield_at = trio.current_time() + YIELD_AFTER_S
 
 
 def _say_done(message: Message) -> None:

@@ -16,14 +16,14 @@ def append(state: RouterState, item: Events) -> Receipt | Refusal:
     stream = state.stamped(item.channel)
     if stream is None:
         return state.no_stream(item.channel, item.id)
-    if item.key is not None and (known := state.published_before(item.channel, item.key)) is not None:
+    if item.key is not None and (known := state.publish_keys.get(item.channel, item.key)) is not None:
         return known
     first = stream.seq + 1
     stream.append(item.events)
     state.counters.events += len(item.events)
     receipt = Receipt(first, stream.seq, state.subscriptions.count(item.channel))
     if item.key is not None:
-        state.remember_key(item.channel, item.key, receipt)
+        state.publish_keys.remember(item.channel, item.key, receipt)
     return receipt
 
 

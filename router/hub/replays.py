@@ -1,28 +1,32 @@
-"""The past for those who ask: at a subscription, at a resume, and as an answer; sync steps of the router, no I/O."""
+"""The past for those who ask: at a subscription and at a resume; sync steps of the router, no I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
-
-from msgspec import UNSET, Raw
 
 from router.batches import Slice, count
-from router.clock import as_timestamp
-from router.errors import ErrorCode, GapReason
+from router.errors import GapReason
 from router.hub.state import RouterState
 from router.letters import SubscribeTo
 from router.outbox import Past
 from router.policies import Policy
-from router.protocol import History, Position, Refusal, Resume, reply
+from router.protocol import Position, Resume, reply
 from router.queues import Gap, Queue
-from router.recovery import EpochBreak, Missed, behind, joined, keep_newest, newest, restored, seq_of, since, up_to
+from router.recovery import (
+    EpochBreak,
+    Missed,
+    behind,
+    keep_newest,
+    merge_gaps,
+    newest,
+    part_behind,
+    part_up_to,
+    restored,
+    seq_of,
+    since,
+)
 from router.sessions import Session
 from router.subscriptions import Subscription
-
-#: Bytes of a `history` message around its events, at most.
-_AROUND_EVENTS = 512
-
 
 # At a subscription
 
@@ -48,7 +52,7 @@ def send_past(state: RouterState, session: Session, subscription: Subscription, 
     subscription.last_before = missed.last
     subscription.matched = missed.events + missed.lost
     state.counters.matched += subscription.matched
-    entries = joined(missed.entries)
+    entries = merge_gaps(missed.entries)
     for entry in entries:
         if isinstance(entry, Gap) and entry.count is not None:
             _lose(session, subscription, entry.reason, entry.count)
@@ -77,7 +81,8 @@ def resume(state: RouterState, session: Session, item: Resume, now: str) -> None
         if position is None:  # all that waits is news, of whatever epoch
             missed[name], delivered[name] = Missed(0, _regain(state, session, subscription, waiting)), -1
         else:
-            current = [entry for entry in waiting if entry.epoch == state.epoch]
+            # A break of this epoch has answered what the client said before.
+            current = [part for part in waiting if part.epoch == state.epoch and not isinstance(part, EpochBreak)]
             old = [entry for entry in waiting if entry.epoch != state.epoch]
             _lose(
                 session, subscription, GapReason.EPOCH_CHANGED, count(part for part in old if isinstance(part, Slice))
@@ -140,10 +145,10 @@ def _missed_by(
     """What is new to a client on one channel: what it says it has not got, and what waits for it in this epoch."""
     ring = state.past(subscription.channel)
     if position.epoch == state.epoch and delivered <= position.seq <= ring.last:
-        left = (_behind(entry, position.seq) for entry in waiting)
+        left = (part_behind(entry, position.seq) for entry in waiting)
         return Missed(position.seq, [entry for entry in left if entry is not None])
     told = behind(subscription.channel, ring, state.epoch, position, subscription.filter)
-    before = (_up_to(entry, delivered, state.epoch) for entry in told.entries)
+    before = (part_up_to(entry, delivered, state.epoch) for entry in told.entries)
     return Missed(told.start, [*(entry for entry in before if entry is not None), *waiting])
 
 
@@ -161,86 +166,3 @@ def _parts(queue: Queue, entry: Gap | Slice, delivered: float) -> list[Past]:
     again, news = Slice(entry.batch, entry.start, at), Slice(entry.batch, at, entry.stop, entry.behind)
     parts = [Past(queue, again, again=True), Past(queue, news)]
     return [part for part in parts if part.events]
-
-
-def _behind(entry: Gap | Slice, seq: int) -> Gap | Slice | None:
-    """The part of an entry after a position."""
-    if isinstance(entry, Slice):
-        start = next((index for index in entry.indices if seq_of(entry, index) > seq), entry.stop)
-        behind = entry.behind if start == entry.start else None
-        return Slice(entry.batch, start, entry.stop, behind) if start < entry.stop else None
-    if entry.last is None or entry.first is None or entry.first > seq:
-        return entry
-    if entry.last <= seq:
-        return None
-    return _part(entry, seq + 1, entry.last)
-
-
-def _up_to(entry: Gap | Slice, seq: int, epoch: str) -> Gap | Slice | None:
-    """The part of an entry up to a position."""
-    if isinstance(entry, Slice):
-        return up_to(entry, seq)
-    if entry.epoch != epoch or entry.first is None or entry.last is None or entry.last <= seq:
-        return entry
-    if entry.first > seq:
-        return None
-    return _part(entry, entry.first, seq)
-
-
-def _part(gap: Gap, first: int, last: int) -> Gap:
-    """A part of a gap. How many of its events match is known where all do."""
-    assert gap.first is not None
-    assert gap.last is not None
-    exact = gap.exact and gap.count == gap.last - gap.first + 1
-    return Gap(gap.of, gap.epoch, first, last, last - first + 1, gap.reason, exact)
-
-
-# As an answer
-
-
-def history(state: RouterState, item: History) -> bytes:
-    """The `history` that answers a request, or the error."""
-    try:
-        if state.streams.open(item.channel) is None:
-            raise state.no_stream(item.channel, item.id)
-        fields = history_fields(state, item, state.config.max_message_bytes)
-    except Refusal as refusal:
-        return refusal.frame()
-    return reply("history", item.id, **fields)
-
-
-def history_fields(state: RouterState, item: History, max_bytes: int) -> dict[str, Any]:
-    """What a `history` says.
-
-    Raises:
-        Refusal: Nothing is known of the position asked for.
-    """
-    ring = state.past(item.channel)
-    if item.after is not UNSET:
-        if item.after.epoch != state.epoch or item.after.seq > ring.last:
-            text = f"No history after seq {item.after.seq} of epoch {item.after.epoch[:64]}"
-            raise Refusal(ErrorCode.HISTORY_UNAVAILABLE, text, id=item.id, epoch=state.epoch)
-        missed = behind(item.channel, ring, state.epoch, item.after, None)
-        complete = missed.complete
-    elif item.since is not UNSET:
-        missed = since(item.channel, ring, state.epoch, as_timestamp(item.since), None)
-        complete = missed.complete
-    else:
-        wanted = item.limit if item.last is UNSET else item.last
-        missed = newest(ring, wanted, None)
-        complete = missed.events == wanted or ring.first == 1
-    events: list[Raw] = []
-    size = _AROUND_EVENTS
-    for entry in missed.entries:
-        if isinstance(entry, Slice):
-            for index in entry.indices:
-                payload = entry.batch.payload(index)
-                size += len(payload) + 1
-                if len(events) == item.limit or (events and size > max_bytes):
-                    return _history(item.channel, state.epoch, events, complete=complete, more=True)
-                events.append(Raw(bytes(payload)))
-    return _history(item.channel, state.epoch, events, complete=complete, more=False)
-
-
-def _history(channel: str, epoch: str, events: list[Raw], *, complete: bool, more: bool) -> dict[str, Any]:
-    return {"channel": channel, "epoch": epoch, "complete": complete, "more": more, "events": events}

@@ -16,21 +16,19 @@ import trio
 from router.accounts import Accounts, account
 from router.auth.access import Access
 from router.auth.revocations import Revocations
-from router.batches import Slice
 from router.blocking import Blocking
 from router.channels import Channels
 from router.clock import Clock
 from router.config import Config
 from router.engine.memory import Stream, new_epoch
 from router.engine.streams import Streams
-from router.errors import CloseCode, ErrorCode, GapReason
+from router.errors import CloseCode, ErrorCode
 from router.fanning import FanOut
 from router.history import Ring
+from router.hub.publish_keys import PublishKeys
 from router.ledger import CLOSED, Ledger
-from router.letters import Depart, Emit, Message, Receipt
+from router.letters import Depart, Emit, Message
 from router.protocol import Id, Position, Refusal, encode, no_room_for, unknown_channel
-from router.queues import Queue
-from router.recovery import EpochBreak
 from router.schemas import Schema
 from router.sessions import Session, Sessions
 from router.subscriptions import Subscription, Subscriptions
@@ -69,8 +67,6 @@ class RouterState:
     in_hand: InHand | None = None
     #: A crash amid it leaves some readers without the events.
     fan_out: FanOut | None = None
-    #: By channel and key, until when a publish is remembered, in Unix seconds, and its answer.
-    publish_keys: dict[tuple[str, str], tuple[float, Receipt]] = field(default_factory=dict)
     #: Of subscriptions that have ended.
     accounts: Accounts = field(default_factory=Accounts)
     #: Connections that are over and whose departures found the router's mailbox full.
@@ -87,6 +83,7 @@ class RouterState:
         self.streams = Streams(self.channels, self.config)
         self.blocking = Blocking(self.channels, self.subscriptions)
         self.revocations = Revocations(self.config.max_revocations, self.clock.unix_s)
+        self.publish_keys = PublishKeys(self.config.max_publish_keys, self.config.publish_key_s, self.clock.unix_s)
 
     @property
     def draining(self) -> bool:
@@ -121,27 +118,6 @@ class RouterState:
         assert stream is not None, "the server's own events are of the system's channels"
         stream.append((event,))
         self.counters.events += 1
-
-    def published_before(self, channel: str, key: str) -> Receipt | None:
-        """What a publish with this key was answered, if it is not long ago."""
-        until_s, receipt = self.publish_keys.get((channel, key), (0.0, None))
-        return receipt if self.clock.unix_s() < until_s else None
-
-    def remember_key(self, channel: str, key: str, receipt: Receipt) -> None:
-        """A later publish with this key is to change nothing."""
-        self.publish_keys.pop((channel, key), None)
-        self.publish_keys[channel, key] = (self.clock.unix_s() + self.config.publish_key_s, receipt)
-        if len(self.publish_keys) > self.config.max_publish_keys:
-            del self.publish_keys[next(iter(self.publish_keys))]
-
-    def forget_keys(self) -> None:
-        """Forget the keys whose time is over."""
-        now = self.clock.unix_s()
-        while self.publish_keys:
-            oldest = next(iter(self.publish_keys))
-            if self.publish_keys[oldest][0] > now:
-                break
-            del self.publish_keys[oldest]
 
     def announce(self, event_type: str, session: Session, **fields: object) -> None:
         """Tell the `connections` channel about a client."""
@@ -277,68 +253,3 @@ class RouterState:
 
     def _is_used(self, channel: str) -> bool:
         return self.subscriptions.is_read(channel) or self.accounts.awaits(channel)
-
-    # After a crash
-
-    def is_sound(self) -> bool:
-        """Whether everybody got what was fanned out, and the parts of the state agree with one another."""
-        return (
-            self.fan_out is None
-            and all(stream.is_sound() for stream in self.streams)
-            and self.subscriptions.is_sound()
-            and self.subscriptions.total == sum(len(session.subscriptions) for session in self.sessions)
-            and all(
-                subscription.outlet is session.outlet
-                for session in self.sessions
-                for subscription in session.subscriptions.values()
-            )
-        )
-
-    def begin_epoch(self) -> None:
-        """Number all channels anew, rebuild the table from the sessions, and announce the break to every reader."""
-        lost_from = {stream.name: stream.flushed_seq + 1 for stream in self.streams}
-        missed_from, missed = self._missed()
-        for session in self.sessions:
-            for name, subscription in session.subscriptions.items():
-                subscription.outlet = session.outlet
-                subscription.settle_places(self.epoch)
-                scanned, lost = self.scanned(name), missed.get(subscription, 0)
-                unseen = max(0, self.streams[name].seq - scanned)
-                self.accounts.begin_anew(subscription, scanned, unseen, lost)
-                session.outbox.dropped += lost
-        self.fan_out = None
-        old, self.epoch = self.epoch, new_epoch()
-        self.touched.clear()
-        self.streams.restart()
-        self.publish_keys.clear()  # what they name may be lost: a publish that is tried again is done again
-        self.subscriptions.rebuild(
-            subscription for session in self.sessions for subscription in session.subscriptions.values()
-        )
-        for session in self.sessions:
-            for name, subscription in session.subscriptions.items():
-                first = missed_from if subscription in missed else lost_from[name]
-                gap = EpochBreak(name, old, first, None, None, GapReason.EPOCH_CHANGED, successor=self.epoch)
-                session.outbox.put_gap(subscription.queue, gap)
-                if subscription.queue.latest_behind is not None:
-                    subscription.queue.latest_behind = (self.epoch, 0)
-            if session.lane is not None:
-                session.lane.wake()
-
-    def _missed(self) -> tuple[int, dict[Subscription, int]]:
-        """The seq of the first event that was being fanned out, and who has not got them: how many match for each."""
-        if self.fan_out is None:
-            return 0, {}
-        if not self.fan_out.all_asked:
-            return self.fan_out.first_seq, dict.fromkeys(self.subscriptions.readers(self.fan_out.stream.name), 0)
-        missed = self.fan_out.unreached()
-        # With the last one it broke off: it has them only if they wait for it.
-        last = self.fan_out.reached_last()
-        if last is not None and not _ends_with(last[0].queue, self.fan_out.first_seq):
-            missed[last[0]] = last[1]
-        return self.fan_out.first_seq, missed
-
-
-def _ends_with(queue: Queue, first_seq: int) -> bool:
-    """Whether the last that waits is of the batch that begins with `first_seq`."""
-    last = queue.entries[-1] if queue.entries else None
-    return isinstance(last, Slice) and last.batch.seqs is not None and last.batch.seqs[-1] >= first_seq

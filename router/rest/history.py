@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict
 from quart import Blueprint, Response
 
-from router.hub.replays import history_fields
+from router.hub.history_reply import history_fields
 from router.hub.state import RouterState
 from router.protocol import MAX_HISTORY_EVENTS, History, Position, Refusal, Time, field_error, only_one
 from router.rest.admission import Context, caller, require_subscribe

@@ -8,6 +8,7 @@ import trio
 from msgspec import UNSET, Struct
 from quart import Blueprint, Response
 
+from router.hub.distributing import YIELD_AFTER_S
 from router.hub.state import RouterState
 from router.ledger import Ledger
 from router.permissions import ADMIN, DEVELOPER
@@ -17,9 +18,6 @@ from router.rest.operations import operation
 from router.rest.paging import LargePageQuery, Next, page
 from router.rest.problems import ProblemError
 from router.rest.reading import read_query
-
-#: After this long at one go the sums let others run: channels may be many, and their subscribers.
-YIELD_AFTER_S = 0.002
 
 
 class Sums(Struct):
@@ -57,7 +55,7 @@ def add_ledger(blueprint: Blueprint, context: Context) -> None:
 
 
 async def _sums(state: RouterState) -> tuple[Ledger, dict[str, Ledger]]:
-    """The server's sums, and each channel's.
+    """The server's sums, and each channel's. Others run meanwhile: channels may be many, and their subscribers.
 
     Cancellation: safe, nothing is changed.
     """

@@ -28,6 +28,8 @@ from router.clock import Clock
 from router.config import Config
 from router.connection import WAKE, Connection, Services, Wake
 from router.hub.actor import Hub
+from router.hub.crash import is_sound
+from router.hub.distributing import Distributor
 from router.hub.state import RouterState
 from router.lanes import Lane
 from router.letters import Emit, Message
@@ -424,13 +426,13 @@ class World:
 
     async def hold(self, monkeypatch: pytest.MonkeyPatch) -> trio.Event:
         """Hold the router up, as if it had much to do: what comes waits in its mailbox until the event is set."""
-        gate, flush = trio.Event(), Hub._flush
+        gate, flush = trio.Event(), Distributor.flush
 
-        async def held(hub: Hub) -> None:
+        async def held(distributor: Distributor) -> None:
             await gate.wait()
-            await flush(hub)
+            await flush(distributor)
 
-        monkeypatch.setattr(Hub, "_flush", held)
+        monkeypatch.setattr(Distributor, "flush", held)
         self.router.tell("tick")
         await self.settle()
         return gate
@@ -456,7 +458,7 @@ class World:
         assert state.departures == type(state.departures)()
         assert self.shared.connections == set()
         assert len(self.connections) == 0
-        assert state.is_sound()
+        assert is_sound(state)
 
 
 #: More services of a world; their factories may use whatever it has.

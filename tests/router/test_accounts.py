@@ -16,7 +16,8 @@ from router.auth.identity import Identity
 from router.batches import Batch
 from router.config import ChannelSettings, Config
 from router.errors import CloseCode
-from router.hub import actor as hub
+from router.hub import distributing
+from router.hub.crash import begin_epoch
 from router.hub.state import RouterState
 from router.lanes import Lane
 from router.ledger import Ledger
@@ -308,7 +309,7 @@ def test_figures_that_a_crash_has_left_are_made_to_add_up() -> None:
     session = state.sessions.open(Identity(None), grants("nobody"), 0.0)
     state.subscribe(session, Subscription("signals", session.outlet, 5))
     session.subscriptions["signals"].queue.replaced = 4
-    state.begin_epoch()
+    begin_epoch(state)
     assert server(state) == Ledger(offered=4, matched=4, replaced=4)
 
 
@@ -577,7 +578,7 @@ class Play:
 async def test_the_servers_sums_are_what_was_offered_and_what_the_clients_got(
     seed: int, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "_READERS_BETWEEN_LOOKS", 1)
+    monkeypatch.setattr(distributing, "_READERS_BETWEEN_LOOKS", 1)
     async with running(SMALL, watched=True) as world:
         play = Play(world, random.Random(seed), Fuse(monkeypatch))
         await play.run(150)

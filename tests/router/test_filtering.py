@@ -7,7 +7,7 @@ from trio.testing import MockClock
 from router.config import Config
 from router.events import MAX_DEPTH
 from router.filters import Filter
-from router.hub.actor import Hub
+from router.hub.distributing import Distributor
 from tests.router.harness import running
 from tests.router.telling import BREAK, SLOW, at, away, gap, publish, short, told
 
@@ -52,7 +52,7 @@ async def test_others_get_their_turn_while_a_filter_is_asked(
         asked += 1
         return asked % 2 == 0
 
-    async def turn(hub: Hub) -> None:
+    async def turn(_: Distributor) -> None:
         turns.append(asked)
         await trio.lowlevel.checkpoint()
 
@@ -61,7 +61,7 @@ async def test_others_get_their_turn_while_a_filter_is_asked(
         client.subscribe("signals", filter=ODD)
         await client.expect("subscribed")
         monkeypatch.setattr(Filter, "matches", matches)
-        monkeypatch.setattr(Hub, "_yield_if_due", turn)
+        monkeypatch.setattr(Distributor, "_yield_if_due", turn)
         await publish(world, 40)
         assert told(client.take()) == list(range(2, 41, 2))
     assert turns == [16, 32, 40]

@@ -159,8 +159,8 @@ async def test_an_account_is_exact_amid_a_fan_out(autojump_clock: MockClock, mon
             seen.append([(ledger.matched, ledger.queued, ledger.delivered) for ledger in ledgers])
             world.state.untold_positions(next(iter(world.state.sessions)))
 
-        monkeypatch.setattr("router.hub.actor._READERS_BETWEEN_LOOKS", 1)
-        monkeypatch.setattr("router.hub.actor.Hub._yield_if_due", look)
+        monkeypatch.setattr("router.hub.distributing._READERS_BETWEEN_LOOKS", 1)
+        monkeypatch.setattr("router.hub.distributing.Distributor._yield_if_due", look)
         await publish(world, 3)
     all_ = (3, 3, 0)
     assert seen[0] == seen[1] == [(0, 0, 0)] * 6

@@ -13,6 +13,7 @@ from router.config import Config
 from router.engine.memory import Stream
 from router.errors import GapReason
 from router.filters import Candidate
+from router.hub.crash import begin_epoch
 from router.letters import Emit
 from router.outbox import Outbox, Past
 from router.paths import Path
@@ -197,7 +198,7 @@ async def test_after_a_new_epoch_the_latest_replaces_what_comes_back_of_it(autoj
         await world.settle()
         client.stall()
         await publish(world, 3)
-        world.state.begin_epoch()
+        begin_epoch(world.state)
         await publish(world, 1)
         await publish(world, 1)
         await away(world, client)

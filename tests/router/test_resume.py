@@ -7,6 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from router.config import Config
+from router.hub.crash import begin_epoch
 from router.ledger import Ledger
 from tests.router.harness import Client, Json, World, running
 from tests.router.telling import BREAK, OVERFLOW, SLOW, TRIMMED, Short, at, away, gap, publish, short, told
@@ -286,7 +287,7 @@ async def test_what_was_given_up_is_not_asked_whether_it_matches_something_else(
 async def test_what_was_given_up_of_another_epoch_is_gone(autojump_clock: MockClock) -> None:
     async with running(Config(detached_events=2)) as world:
         client = await gone(world, "signals", meanwhile=5)
-        world.state.begin_epoch()
+        begin_epoch(world.state)
         await publish(world, 9)
         again, messages = await back(world, client, {})
         old, new = gap(6, 10, OVERFLOW), [1, 2, 3, 4, 5, 6, 7, 8, 9]
@@ -338,7 +339,7 @@ async def test_what_was_given_up_comes_though_its_gap_is_inexact(autojump_clock:
 async def test_what_comes_after_all_is_counted_as_lost_no_more(autojump_clock: MockClock) -> None:
     async with running(Config(outbox_events=3, detached_events=2)) as world:
         client = await gone(world, "signals", meanwhile=1)
-        world.state.begin_epoch()
+        begin_epoch(world.state)
         again, _ = await back(world, client, {"signals": at(world, 0)})
         again.stall(0)
         await publish(world, 8, together=False)
@@ -541,6 +542,19 @@ async def test_what_waits_while_a_client_asks_for_something_else_keeps_its_place
         assert told(messages) == [3, 4, 5, 7]
 
 
+async def test_who_spoke_of_the_future_and_takes_it_back_gets_what_waits_as_news(autojump_clock: MockClock) -> None:
+    async with running() as world:
+        await publish(world, 3)
+        client = await world.connect()
+        client.stall()
+        client.subscribe("signals", recover={"signals": at(world, 9)})
+        await world.settle()
+        await away(world, client)
+        again, messages = await back(world, client, {"signals": at(world, 1)})
+        assert told(messages) == [2, 3]
+        assert ledger_of(world, again) == Ledger(3, 0, 3, delivered=3)
+
+
 async def test_in_a_new_epoch_the_mark_of_the_old_one_is_what_the_client_got(autojump_clock: MockClock) -> None:
     async with running() as world:
         client = await world.subscriber("signals")
@@ -550,7 +564,7 @@ async def test_in_a_new_epoch_the_mark_of_the_old_one_is_what_the_client_got(aut
         client.stall()
         await publish(world, 3)
         old = world.state.epoch
-        world.state.begin_epoch()
+        begin_epoch(world.state)
         await away(world, client)
         again = await world.connect("resume=1", resume=client.token)
         assert again.connected["positions"] == {"signals": at(world, 4, old)}

@@ -18,7 +18,7 @@ from trio.testing import MockClock
 
 from router import liveness, outbox
 from router.connection import Connection
-from router.hub import actor as hub
+from router.hub import distributing
 from router.ledger import Ledger
 from tests.router.harness import Wire, World, running
 from tests.simulation.account import Account
@@ -74,8 +74,8 @@ class Simulation:
     async def _main(self) -> None:
         """All steps, and then the end: everybody reads on, and nothing is left."""
         with ExitStack() as patches:
-            patches.enter_context(mock.patch.object(hub, "_READERS_BETWEEN_LOOKS", 1))
-            patches.enter_context(mock.patch.object(hub.Hub, "_yield_if_due", self._yield))
+            patches.enter_context(mock.patch.object(distributing, "_READERS_BETWEEN_LOOKS", 1))
+            patches.enter_context(mock.patch.object(distributing.Distributor, "_yield_if_due", self._yield))
             patches.enter_context(mock.patch.object(liveness, "_CONNECTIONS_BETWEEN_YIELDS", 1))
             patches.enter_context(self.killer.at_work())
             async with running(SMALL, watched=True) as world:
